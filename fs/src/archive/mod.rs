@@ -1,0 +1,1 @@
+//! Archive formats: tar (ustar, pax, GNU), ar and the compressions around them.

@@ -1,0 +1,1 @@
+//! Where indexes and the random-access form of compressed inputs are kept.

@@ -1,0 +1,1 @@
+//! A layer that shows a host directory as it is.

@@ -1,0 +1,1 @@
+//! A layer that reads an archive through its index.

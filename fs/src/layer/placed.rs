@@ -1,0 +1,1 @@
+//! A layer shown below another place than the root.

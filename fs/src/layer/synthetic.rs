@@ -1,0 +1,1 @@
+//! A layer made of a list of nodes.

@@ -1,0 +1,1 @@
+//! How a view reaches somebody: the kernel's `/dev/fuse`.

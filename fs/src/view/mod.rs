@@ -1,0 +1,1 @@
+//! How a sysroot is shown: true, or mapped for QEMU's 9p server.

@@ -1,0 +1,1 @@
+//! Building a target: scheduler, chunks, strata, systems.

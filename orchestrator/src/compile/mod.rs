@@ -1,0 +1,1 @@
+//! The compile service: the host compiles what a guest preprocessed.

@@ -1,0 +1,1 @@
+//! Baserock definitions: YAML in, a checked model out (docs/definitions.md).

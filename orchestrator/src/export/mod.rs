@@ -1,0 +1,1 @@
+//! Exporting a tree as an archive or an image.

@@ -1,0 +1,1 @@
+//! Guests: QEMU processes and the channel to the agent inside.

@@ -1,0 +1,1 @@
+//! Cache keys of components (docs/keys.md).

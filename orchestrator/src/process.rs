@@ -1,0 +1,1 @@
+//! Child processes: own group, parent-death signal, supervised exit.

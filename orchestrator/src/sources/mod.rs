@@ -1,0 +1,1 @@
+//! Sources, all normalised into git: repositories, archives, Debian source packages.
