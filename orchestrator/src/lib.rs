@@ -11,6 +11,7 @@
 pub mod build;
 pub mod cli;
 pub mod compile;
+pub mod config;
 pub mod definitions;
 pub mod export;
 pub mod graph;

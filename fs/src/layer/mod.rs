@@ -6,6 +6,7 @@ pub mod git;
 pub mod indexed;
 pub mod open;
 pub mod placed;
+pub mod subtree;
 pub mod synthetic;
 
 use std::ops::ControlFlow;

@@ -1,1 +1,27 @@
-//! Building a target: scheduler, chunks, strata, systems.
+//! Building a target: plan, scheduler, chunks, systems.
+//!
+//! ```text
+//! definitions, keys, store ─► plan ─► queue ─► run ─► chunk or system ─► store
+//! ```
+
+mod chunk;
+mod error;
+pub mod event;
+pub mod failed;
+mod log;
+pub mod plan;
+pub mod progress;
+pub mod queue;
+mod run;
+pub mod shell;
+mod synthetic;
+mod system;
+#[cfg(test)]
+mod tests;
+mod tree;
+pub mod workshop;
+
+pub use chunk::ChunkJob;
+pub use error::{BuildError, Result};
+pub use run::{Failure, Outcome, RunOptions, run};
+pub use system::SystemJob;

@@ -1,1 +1,117 @@
 //! The command line: one file per command.
+
+mod boot;
+mod build;
+mod cat;
+mod compile_endpoint;
+mod context;
+mod doctor;
+pub mod error;
+mod export;
+mod guests;
+mod interrupt;
+mod kit;
+mod log;
+mod ls;
+mod key;
+mod mount;
+mod overlaps;
+mod project;
+mod shell;
+mod source;
+mod store;
+mod tree;
+mod unmount;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::{CommandResult, Exit};
+
+/// Build whole operating systems natively in QEMU guests, without root.
+///
+/// Exit codes: 0 done, 1 the build failed, 2 bad usage or bad input, 3 the host lacks something
+/// (`outcrop doctor` says what), 130 interrupted.
+#[derive(Parser)]
+#[command(name = "outcrop", version, max_term_width = 100)]
+struct Arguments {
+    /// Say more: -v for what is done, -vv for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Mount(mount::Arguments),
+    Unmount(unmount::Arguments),
+    Build(build::Arguments),
+    Export(export::Arguments),
+    Boot(boot::Arguments),
+    Shell(shell::Arguments),
+    Ls(ls::Arguments),
+    Cat(cat::Arguments),
+    Overlaps(overlaps::Arguments),
+    Key(key::Arguments),
+    Log(log::Arguments),
+    #[command(subcommand)]
+    Kit(kit::Command),
+    #[command(subcommand)]
+    Source(source::Command),
+    #[command(subcommand)]
+    Store(store::Command),
+    Doctor(doctor::Arguments),
+    #[command(hide = true)]
+    CompileEndpoint(compile_endpoint::Arguments),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(arguments.verbose);
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if error.exit != Exit::Interrupted || !error.message.is_empty() {
+                eprintln!("{error}");
+            }
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> CommandResult {
+    match command {
+        Command::Mount(arguments) => mount::run(&arguments),
+        Command::Unmount(arguments) => unmount::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Boot(arguments) => boot::run(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
+        Command::Ls(arguments) => ls::run(&arguments),
+        Command::Cat(arguments) => cat::run(&arguments),
+        Command::Overlaps(arguments) => overlaps::run(&arguments),
+        Command::Key(arguments) => key::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
+        Command::Kit(command) => kit::run(&command),
+        Command::Source(command) => source::run(&command),
+        Command::Store(command) => store::run(&command),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::CompileEndpoint(arguments) => compile_endpoint::run(&arguments),
+    }
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("OUTCROP_LOG", level))
+        .format_target(false)
+        .format_timestamp(None)
+        .init();
+}

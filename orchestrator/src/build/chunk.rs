@@ -1,0 +1,314 @@
+//! Building one chunk: a sysroot, a guest, the steps, the capture.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use outcrop_fs::capture::{CaptureOptions, MtimePolicy};
+use outcrop_fs::filesystem::{Creation, Filesystem};
+use outcrop_fs::layer::git::GitLayer;
+use outcrop_fs::layer::Layer;
+use outcrop_fs::layer::placed::Placed;
+use outcrop_fs::node::{Device, Ino, Kind, Timestamp};
+
+use super::error::{BuildError, Result};
+use super::event::Event;
+use super::log::BuildLog;
+use super::tree::GuestTree;
+use super::workshop::{Workshop, blocking};
+use crate::definitions::{self, DeviceKind, Step, StepName};
+use crate::guest::{Command, Guest};
+use crate::sources::{ResolvedSource, ResolvedSubmodule};
+use crate::store::{Artifact, ArtifactInfo, Key};
+
+/// Latest modification time in artifacts of chunks without a source: 1980-01-01, the earliest that
+/// every archive format can hold.
+pub(super) const TIME_WITHOUT_SOURCE: Timestamp = Timestamp::new(315_532_800, 0);
+
+/// Makes the environment of a step, given the parallelism of build steps.
+pub type Environment =
+    Box<dyn Fn(Option<StepName>, u32) -> BTreeMap<String, String> + Send + Sync>;
+
+/// Everything that the build of one chunk needs to know.
+pub struct ChunkJob {
+    /// The component's path: how people know it.
+    pub component: String,
+    pub name: String,
+    pub arch: String,
+    pub key: Key,
+    /// What went into the key.
+    pub inputs: BTreeMap<String, String>,
+    /// Keys of everything staged, lowest layer first.
+    pub staged: Vec<Key>,
+    pub source: Option<ResolvedSource>,
+    pub steps: Vec<Step>,
+    /// Submodules by path in the source.
+    pub submodules: Vec<ResolvedSubmodule>,
+    /// The environment of a step's commands, given the parallelism of build steps.
+    pub environment: Environment,
+    pub devices: Vec<definitions::Device>,
+}
+
+impl ChunkJob {
+    pub fn build_directory(&self) -> String {
+        format!("/{}.build", self.name)
+    }
+
+    pub fn install_directory(&self) -> String {
+        format!("/{}.inst", self.name)
+    }
+
+    fn latest_mtime(&self) -> Timestamp {
+        self.source.as_ref().map_or(TIME_WITHOUT_SOURCE, |source| source.time)
+    }
+}
+
+/// Builds and publishes; the key's lock is held by the caller. On failure the tree is kept for
+/// `outcrop shell --failed` and nothing is published.
+pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> Result<Artifact> {
+    let started = Instant::now();
+    let mut tree = prepare(workshop, job).await?;
+    let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
+    // Whatever happened, the tree is only looked at again once nobody serves it.
+    let unmounted = tree.unmount();
+    if let Err(error) = outcome {
+        super::failed::keep(workshop, job, &tree).await;
+        return Err(error);
+    }
+    unmounted?;
+    make_devices(&tree, job)?;
+    publish(workshop, job, tree, started).await
+}
+
+/// Stacks what the chunk is built in: kit, dependencies, source.
+pub async fn prepare(workshop: &Workshop, job: &ChunkJob) -> Result<GuestTree> {
+    let artifacts = workshop.artifacts(&job.staged)?;
+    let mut layers = workshop.stack(&artifacts).await?;
+    if let Some(source) = &job.source {
+        layers.push(source_layer(job, source, &job.build_directory())?);
+    }
+    for submodule in &job.submodules {
+        let place = format!("{}/{}", job.build_directory(), submodule.path);
+        layers.push(source_layer(job, &submodule.source, &place)?);
+    }
+    let tree = GuestTree::new(&workshop.store, layers, &job.install_directory())?;
+    tree.make_directory(&job.build_directory())?;
+    tree.make_directory(&job.install_directory())?;
+    Ok(tree)
+}
+
+fn source_layer(job: &ChunkJob, source: &ResolvedSource, place: &str) -> Result<Arc<dyn Layer>> {
+    let git = GitLayer::from_tree(
+        &source.repo,
+        &source.tree.to_string(),
+        source.time,
+        &job.component,
+    )?;
+    Ok(Arc::new(Placed::new(Arc::new(git), place.as_bytes())?))
+}
+
+async fn run_in_guest(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    tree: &mut GuestTree,
+    log: &mut BuildLog,
+    started: Instant,
+) -> Result<()> {
+    let export = tree.mount()?;
+    let options = workshop.guest_options(export, tree.console_log(), true)?;
+    let mut guest = Guest::start(options).await?;
+    note_start(workshop, job, &guest, log, started);
+    match run_steps(workshop, job, &mut guest, log).await {
+        Ok(()) => Ok(guest.shut_down().await?),
+        Err(error @ BuildError::Command { .. }) => {
+            // What the failed command left is worth a look: let the guest write it back.
+            if let Err(problem) = guest.shut_down().await {
+                log::warn!("{}: the failed tree is not complete: {problem}", job.component);
+            }
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn note_start(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    guest: &Guest,
+    log: &mut BuildLog,
+    started: Instant,
+) {
+    let seconds = started.elapsed().as_secs_f64();
+    let timings = guest.timings();
+    log.note(&format!(
+        "guest ready after {seconds:.2} s: QEMU to agent {:.2} s (guest uptime {:.2} s), \
+         mounting {:.2} s",
+        timings.hello.as_secs_f64(),
+        timings.uptime_at_hello.as_secs_f64(),
+        timings.setup.as_secs_f64()
+    ));
+    let component = job.component.clone();
+    workshop.observer.observe(Event::GuestReady { component, seconds });
+}
+
+async fn run_steps(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    guest: &mut Guest,
+    log: &mut BuildLog,
+) -> Result<()> {
+    for step in &job.steps {
+        let label = step.name.to_string();
+        let component = job.component.clone();
+        workshop.observer.observe(Event::Step { component, step: label.clone() });
+        let mut environment = (job.environment)(Some(step.name), workshop.jobs);
+        if let Some(compile) = &workshop.compile {
+            compile.extend_environment(&mut environment);
+        }
+        log.environment(&environment);
+        for script in &step.commands {
+            run_command(workshop, job, guest, log, &label, script, &environment).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn run_command(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    guest: &mut Guest,
+    log: &mut BuildLog,
+    step: &str,
+    script: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<()> {
+    log.command(step, script);
+    let mut command = Command::script(script).directory(job.build_directory());
+    for (name, value) in environment {
+        command = command.env(name, value);
+    }
+    let observer = workshop.observer.clone();
+    let exit = guest
+        .run(&command, |_, bytes| {
+            log.output(bytes, |line| {
+                let component = job.component.clone();
+                observer.observe(Event::Output { component, line: line.to_owned() });
+            });
+        })
+        .await?;
+    log.exit(&exit);
+    if exit.success() {
+        return Ok(());
+    }
+    Err(BuildError::Command {
+        step: step.to_owned(),
+        command: script.to_owned(),
+        exit: exit.to_string(),
+    })
+}
+
+/// Device nodes of the definition, made in the install tree itself: no guest is needed.
+fn make_devices(tree: &GuestTree, job: &ChunkJob) -> Result<()> {
+    for device in &job.devices {
+        let numbers = Device { major: device.major, minor: device.minor };
+        let kind = match device.kind {
+            DeviceKind::Character => Kind::CharDevice(numbers),
+            DeviceKind::Block => Kind::BlockDevice(numbers),
+            DeviceKind::Fifo => Kind::Fifo,
+        };
+        let filename = device.filename.trim_start_matches('/');
+        let (parent, name) = match filename.rsplit_once('/') {
+            Some((parent, name)) => (format!("{}/{parent}", job.install_directory()), name),
+            None => (job.install_directory(), filename),
+        };
+        let parent = tree.make_directory(&parent)?;
+        let creation = Creation {
+            mode: u16::try_from(device.permissions & 0o7777).unwrap_or(0),
+            uid: device.uid,
+            gid: device.gid,
+        };
+        tree.sysroot.make_node(parent, name.as_bytes(), kind, creation).map_err(|error| {
+            BuildError::Invalid(format!(
+                "{}: cannot make the device {}: {error}",
+                job.component, device.filename
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+async fn publish(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    tree: GuestTree,
+    started: Instant,
+) -> Result<Artifact> {
+    let root = tree.sysroot.resolve(job.install_directory().as_bytes())?.ino;
+    let description = Description {
+        key: job.key.clone(),
+        name: job.name.clone(),
+        kind: "chunk",
+        arch: job.arch.clone(),
+        inputs: job.inputs.clone(),
+        dependencies: job.staged.iter().map(Key::to_string).collect(),
+        latest_mtime: job.latest_mtime(),
+    };
+    let store = workshop.store.clone();
+    blocking(move || capture(&store, &tree, root, description, started, None)).await
+}
+
+/// What an artifact is, apart from its content.
+pub(super) struct Description {
+    pub key: Key,
+    pub name: String,
+    pub kind: &'static str,
+    pub arch: String,
+    pub inputs: BTreeMap<String, String>,
+    pub dependencies: Vec<String>,
+    pub latest_mtime: Timestamp,
+}
+
+/// Captures everything below `root` and publishes it.
+pub(super) fn capture(
+    store: &crate::store::Store,
+    tree: &GuestTree,
+    root: Ino,
+    description: Description,
+    started: Instant,
+    exclude: Option<outcrop_fs::capture::Exclude<'_>>,
+) -> Result<Artifact> {
+    let draft = store.draft(&description.key)?;
+    let options = CaptureOptions {
+        mtime: MtimePolicy::Clamp(description.latest_mtime),
+        digest: true,
+        exclude,
+        ..CaptureOptions::default()
+    };
+    let report = outcrop_fs::capture::capture_with_index(
+        tree.sysroot.as_ref(),
+        root,
+        &draft.tar_path(),
+        &draft.index_path(),
+        &options,
+    )?;
+    for skipped in &report.skipped {
+        let path = String::from_utf8_lossy(&skipped.path);
+        log::warn!("{}: {path} is not in the artifact: {}", description.name, skipped.reason);
+    }
+    let created = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let info = ArtifactInfo {
+        key: description.key.to_string(),
+        name: description.name,
+        kind: description.kind.to_owned(),
+        arch: description.arch,
+        digest: crate::store::hex(&report.sha256),
+        size: report.bytes,
+        created,
+        duration: started.elapsed().as_secs_f64(),
+        inputs: description.inputs,
+        dependencies: description.dependencies,
+    };
+    Ok(draft.publish(info)?)
+}

@@ -1,0 +1,41 @@
+//! Why a build did not succeed.
+
+use std::path::PathBuf;
+
+use crate::store;
+
+/// A failure of one component's build, or of the whole run.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A command of a definition failed.
+    #[error("{step} failed: {exit}")]
+    Command { step: String, command: String, exit: String },
+
+    #[error(transparent)]
+    Guest(#[from] crate::guest::GuestError),
+
+    #[error(transparent)]
+    FileSystem(#[from] outcrop_fs::Error),
+
+    #[error(transparent)]
+    Mount(#[from] outcrop_fs::transport::MountError),
+
+    #[error(transparent)]
+    Store(#[from] store::Error),
+
+    #[error(transparent)]
+    Kit(#[from] crate::kit::Error),
+
+    #[error("cannot write {}: {source}", path.display())]
+    Log { path: PathBuf, source: std::io::Error },
+
+    /// What was asked for makes no sense; a whole sentence.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// A worker of our own died.
+    #[error("a worker ended unexpectedly: {0}")]
+    Worker(String),
+}
+
+pub type Result<T, E = BuildError> = std::result::Result<T, E>;

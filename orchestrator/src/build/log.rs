@@ -1,0 +1,123 @@
+//! The log of one build: everything that its commands said.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::{BuildError, Result};
+use crate::guest::Exit;
+
+/// Lines that a failure shows.
+const TAIL_LINES: usize = 40;
+
+/// The longest line that live display and the tail keep, in bytes.
+const LINE_LIMIT: usize = 4096;
+
+pub struct BuildLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+    line: Vec<u8>,
+    tail: VecDeque<String>,
+    /// A full disk stops the log, not the build; it is told once, at the end.
+    problem: Option<std::io::Error>,
+}
+
+impl BuildLog {
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path)
+            .map_err(|source| BuildError::Log { path: path.to_owned(), source })?;
+        Ok(BuildLog {
+            path: path.to_owned(),
+            file: BufWriter::new(file),
+            line: Vec::new(),
+            tail: VecDeque::new(),
+            problem: None,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.problem.is_none()
+            && let Err(error) = self.file.write_all(bytes)
+        {
+            self.problem = Some(error);
+        }
+    }
+
+    /// A line of our own.
+    pub fn note(&mut self, text: &str) {
+        self.write(format!("# {text}\n").as_bytes());
+    }
+
+    pub fn environment(&mut self, variables: &BTreeMap<String, String>) {
+        for (name, value) in variables {
+            let shown = if name.contains("PASSWORD") { "(hidden)" } else { value };
+            self.note(&format!("{name}={shown}"));
+        }
+    }
+
+    pub fn command(&mut self, step: &str, command: &str) {
+        self.note(&format!("{step}:"));
+        for line in command.lines() {
+            self.note(&format!("  {line}"));
+        }
+    }
+
+    /// Output of a command; `line` gets each line as it is completed.
+    pub fn output(&mut self, bytes: &[u8], mut line: impl FnMut(&str)) {
+        self.write(bytes);
+        for byte in bytes {
+            match byte {
+                b'\n' | b'\r' => {
+                    if !self.line.is_empty() {
+                        let text = String::from_utf8_lossy(&self.line).into_owned();
+                        self.line.clear();
+                        line(&text);
+                        self.tail.push_back(text);
+                        if self.tail.len() > TAIL_LINES {
+                            self.tail.pop_front();
+                        }
+                    }
+                }
+                _ if self.line.len() < LINE_LIMIT => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+
+    pub fn exit(&mut self, exit: &Exit) {
+        let took = exit.duration.as_secs_f64();
+        self.note(&format!("{exit} after {took:.1} s"));
+        if self.problem.is_none()
+            && let Err(error) = self.file.flush()
+        {
+            self.problem = Some(error);
+        }
+    }
+
+    /// The last lines of output.
+    pub fn tail(&self) -> Vec<String> {
+        let rest = (!self.line.is_empty()).then(|| String::from_utf8_lossy(&self.line).into_owned());
+        self.tail.iter().cloned().chain(rest).collect()
+    }
+
+    /// Writes out what is buffered.
+    pub fn finish(&mut self) {
+        if let Err(error) = self.file.flush() {
+            self.problem.get_or_insert(error);
+        }
+        if let Some(problem) = self.problem.take() {
+            log::warn!("{}: the log is not complete: {problem}", self.path.display());
+        }
+    }
+}
+
+impl Drop for BuildLog {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

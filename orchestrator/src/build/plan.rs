@@ -1,0 +1,396 @@
+//! What has to be built for a target: keys, what the store has, and the jobs in order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+
+use super::chunk::ChunkJob;
+use super::error::{BuildError, Result};
+use super::queue::Task;
+use super::system::SystemJob;
+use crate::definitions::{
+    Arch, BuildSystemChoice, Chunk, Component, ComponentId, Definitions, EnvironmentInputs, Step,
+    StepName, environment,
+};
+use crate::graph::Graph;
+use crate::keys::{KeyContext, Keys, SourceIdentity};
+use crate::sources::{
+    Aliases, Progress, ResolvedSource, ResolvedSubmodule, SourceFields, SourceSpec, Sources,
+};
+use crate::store::{Key, Store};
+
+/// Seconds that a component is expected to take if it was never built here.
+const UNKNOWN_DURATION: f64 = 120.0;
+
+/// Strips what was installed, for build systems that ask for it. Each file is stripped in place, so
+/// a second run changes nothing.
+const STRIP_SCRIPT: &str = r#"
+find "$DESTDIR" -type f \( -perm -111 -o -name '*.so*' -o -name '*.cmxs' -o -name '*.node' \) \
+    -exec sh -c 'for file; do
+        if [ "$(head -c 4 "$file" | od -An -c | tr -d " ")" = "177ELF" ]; then
+            strip --strip-unneeded --remove-section=.comment --remove-section=.note "$file"
+        fi
+    done' sh {} +
+"#;
+
+pub enum Work {
+    Chunk(Box<ChunkJob>),
+    System(Box<SystemJob>),
+}
+
+/// One artifact to be built.
+pub struct Planned {
+    /// The component's path.
+    pub component: String,
+    pub key: Key,
+    pub work: Work,
+}
+
+/// Where a plan gets everything from.
+pub struct Inquiry<'a> {
+    pub store: &'a Store,
+    pub definitions: &'a Definitions,
+    /// The directory of the definitions: relative archive paths start there.
+    pub directory: &'a Path,
+    pub arch: Arch,
+    pub kit_id: &'a str,
+    pub aliases: &'a Aliases,
+    /// Told which source is being fetched: component, then repo.
+    pub fetching: &'a dyn Fn(&str, &str),
+}
+
+/// The keys of a target's components, and where their sources are.
+pub struct Resolved {
+    pub target: ComponentId,
+    pub graph: Graph,
+    pub keys: Keys,
+    sources: HashMap<ComponentId, Source>,
+}
+
+#[derive(Clone)]
+struct Source {
+    resolved: ResolvedSource,
+    submodules: Vec<ResolvedSubmodule>,
+}
+
+impl Resolved {
+    /// Resolves the sources of everything that the target needs and computes all keys.
+    pub fn new(inquiry: &Inquiry<'_>, target: &str) -> Result<Resolved> {
+        let definitions = inquiry.definitions;
+        let target = definitions.select(target).map_err(|e| BuildError::Invalid(e.to_string()))?;
+        let graph = Graph::new(definitions, &[target])
+            .map_err(|cycle| BuildError::Invalid(cycle.to_string()))?;
+        let mut sources = HashMap::new();
+        for &id in graph.order() {
+            let Some(component) = definitions.get(id) else { continue };
+            if let Some(source) = resolve_source(inquiry, component)? {
+                sources.insert(id, source);
+            }
+        }
+        let kit = |_: &Component| inquiry.kit_id.to_owned();
+        let context = KeyContext { arch: inquiry.arch, kit: &kit };
+        let identity = |component: &Component| -> Result<SourceIdentity, BuildError> {
+            definitions
+                .find(&component.path)
+                .and_then(|id| sources.get(&id))
+                .map(|source| SourceIdentity {
+                    tree: source.resolved.tree.to_string(),
+                    time: source.resolved.time.seconds,
+                })
+                .ok_or_else(|| BuildError::Invalid(format!("{} has no source", component.path)))
+        };
+        let keys = Keys::compute(definitions, &graph, &context, identity)
+            .map_err(|error| BuildError::Invalid(error.to_string()))?;
+        Ok(Resolved { target, graph, keys, sources })
+    }
+
+    /// The key under which the store has a component.
+    pub fn key(&self, id: ComponentId) -> Result<Key> {
+        self.keys
+            .key(id)
+            .map(|key| Key::new(&key.name, &key.digest.0))
+            .ok_or_else(|| BuildError::Invalid("a component has no key".to_owned()))
+    }
+}
+
+fn resolve_source(inquiry: &Inquiry<'_>, component: &Component) -> Result<Option<Source>> {
+    let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
+        return Ok(None);
+    };
+    let invalid = |error: crate::sources::Error| {
+        BuildError::Invalid(format!("{}: {error}", component.path))
+    };
+    let fields = SourceFields {
+        repo: &source.repo,
+        reference: source.revision(),
+        sha256: source.sha256.as_deref(),
+        patches: source.patches,
+    };
+    let spec =
+        SourceSpec::parse(fields, inquiry.aliases, inquiry.directory).map_err(invalid)?;
+    let told = std::cell::Cell::new(false);
+    let progress = |_: Progress<'_>| {
+        if !told.replace(true) {
+            (inquiry.fetching)(&component.path, &source.repo);
+        }
+        true
+    };
+    let sources = Sources::new(inquiry.store.clone());
+    let resolved = sources.resolve(&spec, &progress).map_err(invalid)?;
+    let submodules = match &spec {
+        SourceSpec::Git { url, .. } => {
+            let overrides: BTreeMap<String, String> = source
+                .submodules
+                .iter()
+                .map(|(path, submodule)| (path.clone(), submodule.url.clone()))
+                .collect();
+            sources
+                .submodules(&resolved, url, &overrides, inquiry.aliases, &progress)
+                .map_err(invalid)?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Some(Source { resolved, submodules }))
+}
+
+/// What is left to build, in an order in which each needs earlier ones only.
+pub struct Plan {
+    pub target_key: Key,
+    /// Artifacts that the target is made of, built or not.
+    pub components: usize,
+    /// Those of them that the store has.
+    pub cached: usize,
+    pub planned: Vec<Planned>,
+    /// The same as tasks of the queue.
+    pub tasks: Vec<Task>,
+}
+
+impl Plan {
+    pub fn new(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Plan> {
+        let builder = Builder { inquiry, resolved };
+        let goals = builder.goals(resolved.target);
+        let mut components: HashSet<ComponentId> = HashSet::new();
+        let mut wanted: HashSet<ComponentId> = HashSet::new();
+        let mut pending = goals;
+        while let Some(id) = pending.pop() {
+            if !wanted.insert(id) {
+                continue;
+            }
+            components.insert(id);
+            if inquiry.store.artifact(&resolved.key(id)?)?.is_some() {
+                wanted.remove(&id);
+                continue;
+            }
+            pending.extend(builder.needs(id).into_iter().filter(|id| !components.contains(id)));
+        }
+        let durations =
+            if wanted.is_empty() { HashMap::new() } else { earlier_durations(inquiry.store)? };
+        let mut planned = Vec::new();
+        let mut tasks = Vec::new();
+        let mut numbers: HashMap<ComponentId, usize> = HashMap::new();
+        for &id in resolved.graph.order().iter().filter(|id| wanted.contains(id)) {
+            let Some(component) = inquiry.definitions.get(id) else { continue };
+            let dependencies =
+                builder.needs(id).iter().filter_map(|id| numbers.get(id).copied()).collect();
+            let seconds = durations.get(&component.name).copied().unwrap_or(UNKNOWN_DURATION);
+            numbers.insert(id, planned.len());
+            tasks.push(Task { dependencies, seconds });
+            planned.push(builder.planned(id, component)?);
+        }
+        let cached = components.len().saturating_sub(planned.len());
+        let target_key = resolved.key(resolved.target)?;
+        Ok(Plan { target_key, components: components.len(), cached, planned, tasks })
+    }
+}
+
+impl Plan {
+    /// The job that builds the target itself, whether or not the store has it.
+    pub fn job(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Planned> {
+        let component = inquiry
+            .definitions
+            .get(resolved.target)
+            .filter(|component| component.chunk().is_some() || component.system().is_some())
+            .ok_or_else(|| {
+                BuildError::Invalid("the target is neither a chunk nor a system".to_owned())
+            })?;
+        Builder { inquiry, resolved }.planned(resolved.target, component)
+    }
+}
+
+/// Seconds that the newest artifact of each name took.
+fn earlier_durations(store: &Store) -> Result<HashMap<String, f64>> {
+    let mut newest: HashMap<String, (u64, f64)> = HashMap::new();
+    for key in store.keys()? {
+        if let Some(artifact) = store.artifact(&key)? {
+            let info = artifact.info;
+            let entry = newest.entry(info.name).or_insert((0, UNKNOWN_DURATION));
+            if info.created >= entry.0 {
+                *entry = (info.created, info.duration);
+            }
+        }
+    }
+    Ok(newest.into_iter().map(|(name, (_, seconds))| (name, seconds)).collect())
+}
+
+struct Builder<'a> {
+    inquiry: &'a Inquiry<'a>,
+    resolved: &'a Resolved,
+}
+
+impl Builder<'_> {
+    /// The artifacts that a target stands for: strata and clusters have none of their own.
+    fn goals(&self, target: ComponentId) -> Vec<ComponentId> {
+        let Some(component) = self.inquiry.definitions.get(target) else { return Vec::new() };
+        match &component.detail {
+            crate::definitions::Detail::Chunk(_) | crate::definitions::Detail::System(_) => {
+                vec![target]
+            }
+            crate::definitions::Detail::Stratum(stratum) => {
+                stratum.members.iter().map(|member| member.chunk).collect()
+            }
+            crate::definitions::Detail::Cluster(cluster) => cluster.all_systems(),
+        }
+    }
+
+    /// The artifacts that the build of one needs.
+    fn needs(&self, id: ComponentId) -> Vec<ComponentId> {
+        let (graph, definitions) = (&self.resolved.graph, self.inquiry.definitions);
+        match definitions.get(id) {
+            Some(component) if component.chunk().is_some() => {
+                graph.staged_dependencies(definitions, id)
+            }
+            Some(component) if component.system().is_some() => {
+                graph.system_chunks(definitions, id)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn planned(&self, id: ComponentId, component: &Component) -> Result<Planned> {
+        let key = self.resolved.key(id)?;
+        let work = match component.chunk() {
+            Some(chunk) => Work::Chunk(Box::new(self.chunk_job(id, component, chunk, &key)?)),
+            None => Work::System(Box::new(self.system_job(id, component, &key)?)),
+        };
+        Ok(Planned { component: component.path.clone(), key, work })
+    }
+
+    fn keys_of(&self, ids: &[ComponentId]) -> Result<Vec<Key>> {
+        ids.iter().map(|&id| self.resolved.key(id)).collect()
+    }
+
+    /// What went into the key, one canonical text for each field.
+    fn inputs(&self, id: ComponentId) -> BTreeMap<String, String> {
+        let Some(record) = self.resolved.keys.get(id) else { return BTreeMap::new() };
+        record
+            .inputs
+            .0
+            .iter()
+            .map(|(field, value)| {
+                (field.clone(), serde_json::to_string(value).unwrap_or_default())
+            })
+            .collect()
+    }
+
+    fn chunk_job(
+        &self,
+        id: ComponentId,
+        component: &Component,
+        chunk: &Chunk,
+        key: &Key,
+    ) -> Result<ChunkJob> {
+        let definitions = self.inquiry.definitions;
+        let staged = self.resolved.graph.staged_dependencies(definitions, id);
+        let prefixes = self.resolved.graph.prefixes(definitions, &staged);
+        let source = self.resolved.sources.get(&id).cloned();
+        let steps = self.steps(chunk, source.as_ref())?;
+        let (name, arch, time) = (
+            component.name.clone(),
+            self.inquiry.arch,
+            source.as_ref().map(|source| source.resolved.time.seconds),
+        );
+        let own = chunk.clone();
+        let variables = move |step: Option<StepName>, jobs: u32| {
+            let inputs = EnvironmentInputs::chunk(&name, &own, arch, &prefixes, time, jobs);
+            environment(&inputs, step)
+        };
+        let (resolved, submodules) = match source {
+            Some(source) => (Some(source.resolved), source.submodules),
+            None => (None, Vec::new()),
+        };
+        Ok(ChunkJob {
+            component: component.path.clone(),
+            name: component.name.clone(),
+            arch: self.inquiry.arch.name.to_owned(),
+            key: key.clone(),
+            inputs: self.inputs(id),
+            staged: self.keys_of(&staged)?,
+            source: resolved,
+            submodules,
+            steps,
+            environment: Box::new(variables),
+            devices: chunk.devices.clone(),
+        })
+    }
+
+    fn steps(&self, chunk: &Chunk, source: Option<&Source>) -> Result<Vec<Step>> {
+        let definitions = self.inquiry.definitions;
+        let top = match (definitions.build_system(chunk), source) {
+            (BuildSystemChoice::Detect, Some(source)) => top_directory(&source.resolved)?,
+            _ => Vec::new(),
+        };
+        let names: Vec<&str> = top.iter().map(String::as_str).collect();
+        let plan = definitions.plan(chunk, &names);
+        let mut steps = plan.steps;
+        if plan.strip_in_process {
+            let after = steps.iter().take_while(|step| step.name < StepName::Strip).count();
+            let commands = vec![STRIP_SCRIPT.to_owned()];
+            steps.insert(after, Step { name: StepName::Strip, commands });
+        }
+        Ok(steps)
+    }
+
+    fn system_job(&self, id: ComponentId, component: &Component, key: &Key) -> Result<SystemJob> {
+        let definitions = self.inquiry.definitions;
+        let graph = &self.resolved.graph;
+        let chunks = graph.system_chunks(definitions, id);
+        let prefixes = graph.prefixes(definitions, &chunks);
+        let integration = definitions
+            .integration(id)
+            .map_err(|conflict| BuildError::Invalid(conflict.to_string()))?;
+        let inputs = EnvironmentInputs::system(&component.name, self.inquiry.arch, &prefixes);
+        let latest_mtime = chunks
+            .iter()
+            .filter_map(|id| self.resolved.sources.get(id))
+            .map(|source| source.resolved.time)
+            .max()
+            .unwrap_or(super::chunk::TIME_WITHOUT_SOURCE);
+        Ok(SystemJob {
+            component: component.path.clone(),
+            name: component.name.clone(),
+            arch: self.inquiry.arch.name.to_owned(),
+            key: key.clone(),
+            inputs: self.inputs(id),
+            chunks: self.keys_of(&chunks)?,
+            integration,
+            environment: environment(&inputs, None),
+            latest_mtime,
+        })
+    }
+}
+
+/// Names in the top directory of a source, for finding its build system.
+fn top_directory(source: &ResolvedSource) -> Result<Vec<String>> {
+    let read = || -> Result<Vec<String>, git2::Error> {
+        let repo = git2::Repository::open_bare(&source.repo)?;
+        let tree = repo.find_tree(source.tree)?;
+        Ok(tree
+            .iter()
+            .map(|entry| String::from_utf8_lossy(entry.name_bytes()).into_owned())
+            .collect())
+    };
+    read().map_err(|error| {
+        BuildError::Invalid(format!("{}: cannot read the source: {error}", source.repo.display()))
+    })
+}
+

@@ -1,0 +1,212 @@
+//! Progress of a build on a terminal, in a pipe, or as JSON lines.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+use super::event::{Event, Observer, human_duration};
+
+/// The observer that suits stderr: live lines on a terminal, calm lines elsewhere.
+pub fn for_stderr() -> Arc<dyn Observer> {
+    if std::io::stderr().is_terminal() {
+        Arc::new(Live::new())
+    } else {
+        Arc::new(Lines::default())
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    done: usize,
+    total: usize,
+    cached: usize,
+}
+
+impl Counts {
+    fn prefix(&self) -> String {
+        format!("[{}/{}]", self.done, self.total)
+    }
+}
+
+/// One line for each thing that begins or ends.
+#[derive(Default)]
+pub struct Lines {
+    counts: Mutex<Counts>,
+}
+
+impl Observer for Lines {
+    fn observe(&self, event: Event) {
+        let mut counts = self.counts.lock();
+        if let Some(line) = line_of(&event, &mut counts) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The calm line of an event, with the counts brought up to date; `None` where it deserves none.
+fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
+    match event {
+        Event::Planned { components, cached, to_build } => {
+            *counts = Counts { done: 0, total: *to_build, cached: *cached };
+            Some(format!("{components} components: {} cached, {to_build} to build", counts.cached))
+        }
+        Event::Notice { text } => Some(text.clone()),
+        Event::Fetching { component, source } => Some(format!("{component}: fetching {source}")),
+        Event::Started { component, .. } => {
+            Some(format!("{} {component}: started", counts.prefix()))
+        }
+        Event::GuestReady { component, seconds } => {
+            Some(format!("{} {component}: guest ready after {seconds:.1} s", counts.prefix()))
+        }
+        Event::Step { component, step } => {
+            Some(format!("{} {component}: {step}", counts.prefix()))
+        }
+        Event::Output { .. } => None,
+        Event::Finished { component, seconds, bytes, .. } => {
+            counts.done += 1;
+            let took = human_duration(Duration::from_secs_f64(*seconds));
+            Some(format!("{} {component}: done in {took}, {bytes} bytes", counts.prefix()))
+        }
+        Event::Failed { component, seconds, reason, log, .. } => {
+            let took = human_duration(Duration::from_secs_f64(*seconds));
+            Some(format!("{} {component}: FAILED after {took}: {reason}\nlog: {log}", counts.prefix()))
+        }
+    }
+}
+
+/// A line for each running component, redrawn in place, above a summary bar.
+pub struct Live {
+    bars: MultiProgress,
+    state: Mutex<LiveState>,
+}
+
+struct LiveState {
+    counts: Counts,
+    total: ProgressBar,
+    running: BTreeMap<String, Running>,
+}
+
+struct Running {
+    bar: ProgressBar,
+    step: String,
+    since: Instant,
+}
+
+impl Live {
+    pub fn new() -> Self {
+        let bars = MultiProgress::new();
+        let total = bars.add(ProgressBar::new(0));
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}") {
+            total.set_style(style);
+        }
+        total.enable_steady_tick(Duration::from_secs(1));
+        let state =
+            LiveState { counts: Counts::default(), total, running: BTreeMap::new() };
+        Live { bars, state: Mutex::new(state) }
+    }
+
+    fn begin(&self, state: &mut LiveState, component: &str) {
+        let bar = self.bars.insert_before(&state.total, ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:16} {elapsed:>5} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(component.to_owned());
+        bar.set_message("starting a guest");
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let running = Running { bar, step: String::new(), since: Instant::now() };
+        state.running.insert(component.to_owned(), running);
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Live {
+    fn observe(&self, event: Event) {
+        let mut state = self.state.lock();
+        match &event {
+            Event::Planned { to_build, .. } => state.total.set_length(*to_build as u64),
+            Event::Started { component, .. } => {
+                self.begin(&mut state, component);
+                return;
+            }
+            Event::Step { component, step } => {
+                if let Some(running) = state.running.get_mut(component) {
+                    running.step.clone_from(step);
+                    running.bar.set_message(step.clone());
+                }
+                return;
+            }
+            Event::GuestReady { .. } => return,
+            Event::Output { component, line } => {
+                if let Some(running) = state.running.get(component) {
+                    running.bar.set_message(format!("{}: {line}", running.step));
+                }
+                return;
+            }
+            Event::Finished { component, .. } | Event::Failed { component, .. } => {
+                if let Some(running) = state.running.remove(component) {
+                    log::debug!("{component} ran for {:?}", running.since.elapsed());
+                    running.bar.finish_and_clear();
+                }
+                if matches!(event, Event::Finished { .. }) {
+                    state.total.inc(1);
+                }
+            }
+            Event::Notice { .. } | Event::Fetching { .. } => {}
+        }
+        let line = line_of(&event, &mut state.counts);
+        if let Some(line) = line {
+            let _ = self.bars.println(line);
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let state = self.state.lock();
+        for running in state.running.values() {
+            running.bar.finish_and_clear();
+        }
+        state.total.finish_and_clear();
+    }
+}
+
+/// Every event as one line of JSON (docs/operations.md).
+pub struct JsonLines<W: Write + Send> {
+    out: Mutex<W>,
+}
+
+impl<W: Write + Send> JsonLines<W> {
+    pub fn new(out: W) -> Self {
+        JsonLines { out: Mutex::new(out) }
+    }
+}
+
+impl<W: Write + Send> Observer for JsonLines<W> {
+    fn observe(&self, event: Event) {
+        let Ok(mut line) = serde_json::to_vec(&event) else { return };
+        line.push(b'\n');
+        let mut out = self.out.lock();
+        // A reader that went away must not end the build.
+        let _ = out.write_all(&line).and_then(|()| out.flush());
+    }
+}
+
+/// Several observers as one.
+pub struct Several(pub Vec<Arc<dyn Observer>>);
+
+impl Observer for Several {
+    fn observe(&self, event: Event) {
+        for observer in &self.0 {
+            observer.observe(event.clone());
+        }
+    }
+}

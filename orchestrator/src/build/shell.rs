@@ -1,0 +1,102 @@
+//! A shell in the very sysroot of a component, built, unbuilt or failed. Nothing that it changes is
+//! kept.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use outcrop_fs::layer::Layer;
+
+use super::chunk::{self, ChunkJob};
+use super::error::{BuildError, Result};
+use super::tree::GuestTree;
+use super::workshop::{Workshop, stack_alone};
+use super::{SystemJob, failed};
+use crate::guest::{Command, Exit, Guest, terminal};
+
+/// What runs in the tree.
+pub enum Errand {
+    /// A shell on this process's terminal.
+    Interactive,
+    /// A script; its output goes to this process's stdout and stderr.
+    Script(String),
+}
+
+/// Opens the tree that a chunk is built in; with `of_failure` the tree that its last failed build
+/// left.
+pub async fn in_chunk(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    of_failure: bool,
+    errand: &Errand,
+) -> Result<Exit> {
+    let tree = if of_failure {
+        let Some(zones) = failed::layers(workshop, &job.key)? else {
+            return Err(BuildError::Invalid(format!(
+                "no failed build of {} is kept; `outcrop build` keeps the tree when one fails",
+                job.component
+            )));
+        };
+        let artifacts = workshop.artifacts(&job.staged)?;
+        let mut layers = workshop.stack(&artifacts).await?;
+        layers.extend(zones);
+        GuestTree::new(&workshop.store, layers, &job.install_directory())?
+    } else {
+        chunk::prepare(workshop, job).await?
+    };
+    let mut environment = (job.environment)(None, workshop.jobs);
+    if let Some(compile) = &workshop.compile {
+        compile.extend_environment(&mut environment);
+    }
+    run(workshop, tree, errand, &job.build_directory(), environment, true).await
+}
+
+/// Opens the tree of a built system.
+pub async fn in_system(workshop: &Workshop, job: &SystemJob, errand: &Errand) -> Result<Exit> {
+    let artifacts = workshop.artifacts(std::slice::from_ref(&job.key))?;
+    let layers: Vec<Arc<dyn Layer>> = stack_alone(&artifacts)?;
+    let tree = GuestTree::new(&workshop.store, layers, "/")?;
+    run(workshop, tree, errand, "/", job.environment.clone(), false).await
+}
+
+async fn run(
+    workshop: &Workshop,
+    mut tree: GuestTree,
+    errand: &Errand,
+    directory: &str,
+    mut environment: BTreeMap<String, String>,
+    compile: bool,
+) -> Result<Exit> {
+    let export = tree.mount()?;
+    let options = workshop.guest_options(export, tree.console_log(), compile)?;
+    let mut guest = Guest::start(options).await?;
+    if let (Errand::Interactive, Ok(term)) = (errand, std::env::var("TERM")) {
+        environment.insert("TERM".to_owned(), term);
+    }
+    let mut command = match errand {
+        Errand::Interactive => Command::arguments(["/bin/sh", "-i"]),
+        Errand::Script(script) => Command::script(script),
+    }
+    .directory(directory);
+    for (name, value) in &environment {
+        command = command.env(name, value);
+    }
+    let exit = match errand {
+        Errand::Interactive => terminal::run_on_own_terminal(&mut guest, &command).await?,
+        Errand::Script(_) => {
+            guest
+                .run(&command, |stream, bytes| {
+                    // A reader that went away ends the output, not the command.
+                    let _ = match stream {
+                        crate::guest::Stream::Output => std::io::stdout().write_all(bytes),
+                        crate::guest::Stream::Error => std::io::stderr().write_all(bytes),
+                    };
+                })
+                .await?
+        }
+    };
+    // The tree is thrown away: there is nothing to write back.
+    drop(guest);
+    tree.unmount()?;
+    Ok(exit)
+}

@@ -1,0 +1,185 @@
+//! What all builds of one run share: store, kit, base layer, compile service, observer.
+
+use std::sync::Arc;
+
+use outcrop_fs::layer::cache::{Archive, LayerCache, Progress};
+use outcrop_fs::layer::indexed::IndexedLayer;
+use outcrop_fs::layer::subtree::{fold_through_links, usr_merge_links};
+use outcrop_fs::layer::Layer;
+use tokio::sync::OnceCell;
+
+use super::error::{BuildError, Result};
+use super::event::{Event, Observer};
+use crate::compile::CompileService;
+use crate::guest::{Accelerator, CompileForward, GuestOptions, Root, SecurityModel};
+use crate::kit::Kit;
+use crate::store::{Artifact, Key, Store};
+
+/// Memory of a guest that builds, in MiB; the compilers run on the host.
+const GUEST_MEMORY: u32 = 1024;
+
+/// What all builds of one run share.
+pub struct Workshop {
+    pub store: Store,
+    pub kit: Kit,
+    /// The agent program of the kit's architecture.
+    pub agent: std::path::PathBuf,
+    pub accelerator: Accelerator,
+    /// Absent where the host cannot compile for the kit.
+    pub compile: Option<CompileService>,
+    pub observer: Arc<dyn Observer>,
+    /// Parallelism of a build step (`MAKEFLAGS`).
+    pub jobs: u32,
+    /// Memory of a guest in MiB.
+    pub memory: u32,
+    base: OnceCell<Base>,
+}
+
+/// The kit's packages as layers.
+#[derive(Clone)]
+struct Base {
+    layers: Vec<Arc<dyn Layer>>,
+    /// Top-level names that the base has as links into `usr/`.
+    links: Vec<Vec<u8>>,
+}
+
+impl Workshop {
+    pub fn new(
+        store: Store,
+        kit: Kit,
+        agent: std::path::PathBuf,
+        accelerator: Accelerator,
+        compile: Option<CompileService>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        // The guest has one processor, but a compile waits for the host most of the time.
+        let jobs = if compile.is_some() { 3 } else { 1 };
+        let base = OnceCell::new();
+        let memory = GUEST_MEMORY;
+        Workshop { store, kit, agent, accelerator, compile, observer, jobs, memory, base }
+    }
+
+    pub fn notice(&self, text: impl Into<String>) {
+        self.observer.observe(Event::Notice { text: text.into() });
+    }
+
+    async fn base(&self) -> Result<&Base> {
+        self.base
+            .get_or_try_init(|| async {
+                let cache = LayerCache::new(self.store.layers());
+                let archives: Vec<Archive> = self
+                    .kit
+                    .packages()
+                    .into_iter()
+                    .map(|package| {
+                        let mut archive = Archive::new(package.path);
+                        archive.label = package.label;
+                        archive
+                    })
+                    .collect();
+                let nodes = self.kit.synthetic_nodes();
+                let observer = self.observer.clone();
+                blocking(move || open_base(&cache, &archives, nodes, observer.as_ref())).await
+            })
+            .await
+    }
+
+    /// The artifacts of keys that the plan has built or found.
+    pub fn artifacts(&self, keys: &[Key]) -> Result<Vec<Artifact>> {
+        keys.iter()
+            .map(|key| {
+                self.store.artifact(key)?.ok_or_else(|| {
+                    BuildError::Invalid(format!(
+                        "the artifact {key} has gone from the store; build again"
+                    ))
+                })
+            })
+            .collect()
+    }
+
+    /// The stack below a chunk's own layers: the kit's packages, then artifacts, lowest first.
+    pub async fn stack(&self, artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
+        let base = self.base().await?;
+        let mut layers = base.layers.clone();
+        for artifact in artifacts {
+            layers.extend(fold_through_links(open_artifact(artifact)?, &base.links)?);
+        }
+        Ok(layers)
+    }
+
+    /// The options of a guest whose root is the tree mounted (in the mapped view) at `export`.
+    pub fn guest_options(
+        &self,
+        export: std::path::PathBuf,
+        console_log: std::path::PathBuf,
+        compile: bool,
+    ) -> Result<GuestOptions> {
+        let initramfs = self.kit.initramfs_for(&self.agent)?;
+        let mut options = GuestOptions::new(
+            self.kit.architecture().qemu.clone(),
+            self.kit.vmlinuz(),
+            initramfs,
+        );
+        options.memory_mib = self.memory;
+        options.accelerator = self.accelerator;
+        options.root = Root::NineP { export, security: SecurityModel::MappedXattr };
+        options.console_log = Some(console_log);
+        options.compile = match (&self.compile, compile) {
+            (Some(service), true) => Some(CompileForward { command: service.command() }),
+            _ => None,
+        };
+        Ok(options)
+    }
+}
+
+/// Opens an artifact of the store as a layer.
+pub fn open_artifact(artifact: &Artifact) -> Result<Arc<dyn Layer>> {
+    let layer = IndexedLayer::open(&artifact.info.key, &artifact.tar, &artifact.index)?;
+    Ok(Arc::new(layer))
+}
+
+/// Stacks artifacts alone, as a system's tree: real directories go through the links into `usr/`
+/// that one of them has.
+pub fn stack_alone(artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
+    let opened: Vec<Arc<dyn Layer>> = artifacts.iter().map(open_artifact).collect::<Result<_>>()?;
+    let links = usr_merge_links(&opened)?;
+    let mut layers = Vec::with_capacity(opened.len());
+    for layer in opened {
+        layers.extend(fold_through_links(layer, &links)?);
+    }
+    Ok(layers)
+}
+
+fn open_base(
+    cache: &LayerCache,
+    archives: &[Archive],
+    nodes: Vec<crate::kit::SyntheticNode>,
+    observer: &dyn Observer,
+) -> Result<Base> {
+    let told = std::sync::atomic::AtomicBool::new(false);
+    let progress = |progress: Progress<'_>| {
+        if progress.done > 0 && !told.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            let text = "making the kit's packages readable at random, once".to_owned();
+            observer.observe(Event::Notice { text });
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let opened = cache.prepare_all(archives, threads, &progress);
+    let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(opened.len() + 1);
+    for layer in opened {
+        layers.push(Arc::new(layer?));
+    }
+    layers.push(Arc::new(super::synthetic::layer(nodes)?));
+    let links = usr_merge_links(&layers)?;
+    Ok(Base { layers, links })
+}
+
+/// Runs blocking work on a thread of its own.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(BuildError::Worker(error.to_string())),
+    }
+}

@@ -1,0 +1,171 @@
+//! `outcrop boot`: run what was built.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::export::Format;
+use crate::guest::{BootOptions, Disk, boot_command, boot_interactive};
+use crate::kit::{Kit, Kits, find_agent};
+
+use super::context::{Context, DefinitionsArguments};
+use super::error::{CommandError, CommandResult};
+use super::guests;
+use super::interrupt::run_interruptible;
+use super::tree;
+
+/// Boot a built system, or an exported image, in QEMU
+///
+/// The kernel is the kit's. An image is recognised by its content: squashfs, ext4, or a cpio
+/// archive, which becomes the initramfs. What the system writes is thrown away. At an interactive
+/// console Ctrl-] ends the machine.
+///
+/// Example: outcrop boot minimal.squashfs --command 'uname -a'
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// A built system of the definitions, or the path of an image
+    target: String,
+
+    #[command(flatten)]
+    definitions: DefinitionsArguments,
+
+    /// Baserock name of the architecture (for images)
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    arch: String,
+
+    /// Run this on the system's console and end the machine; exit status 0 or 1 as the command's
+    #[arg(long, short, value_name = "CMD")]
+    command: Option<String>,
+
+    /// Memory in MiB
+    #[arg(long, default_value_t = 512, value_name = "MIB")]
+    memory: u32,
+
+    /// Mount the system's disk for writing
+    #[arg(long)]
+    writable: bool,
+
+    /// Seconds that the system and the command may take
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    time_limit: u64,
+
+    /// Show what the console says while a command is run
+    #[arg(long)]
+    console: bool,
+}
+
+pub fn run(arguments: &Arguments) -> CommandResult {
+    let context = Context::open()?;
+    let kit = Kits::new(context.store.kits()).current(&arguments.arch).map_err(|error| {
+        CommandError::host(error.to_string())
+            .hint(format!("make one with: outcrop kit create --arch {}", arguments.arch))
+    })?;
+    let run = context.run_directory()?;
+    let path = Path::new(&arguments.target);
+    let image = if path.is_file() {
+        path.to_owned()
+    } else {
+        let image = run.path().join("system.squashfs");
+        let sysroot = tree::open_target(&context, &arguments.target, &arguments.definitions)?;
+        super::export::write(&context, Arc::new(sysroot), Format::Squashfs, &image, None)?;
+        image
+    };
+    let limit = Duration::from_secs(arguments.time_limit);
+    run_interruptible(async {
+        let options = options(&context, arguments, &kit, &image).await?;
+        match &arguments.command {
+            None => {
+                eprintln!("booting; Ctrl-] ends the machine");
+                boot_interactive(&options).await.map_err(CommandError::from)
+            }
+            Some(command) => scripted(&options, command, limit, arguments.console).await,
+        }
+    })
+}
+
+async fn options(
+    context: &Context,
+    arguments: &Arguments,
+    kit: &Kit,
+    image: &PathBuf,
+) -> CommandResult<BootOptions> {
+    let accelerator = guests::accelerator(context, kit).await?.accelerator;
+    let kind = recognise(image)?;
+    let (initramfs, disk) = match kind {
+        Image::Disk => {
+            let agent = find_agent(kit.architecture())?;
+            (kit.initramfs_for(&agent)?, Some(Disk::new(image)))
+        }
+        Image::Initramfs => (image.clone(), None),
+    };
+    Ok(BootOptions {
+        recipe: kit.architecture().qemu.clone(),
+        kernel: kit.vmlinuz(),
+        initramfs,
+        disk,
+        writable: arguments.writable,
+        memory_mib: arguments.memory,
+        accelerator,
+        console_log: None,
+        start_limit: Duration::from_secs(arguments.time_limit),
+    })
+}
+
+async fn scripted(
+    options: &BootOptions,
+    command: &str,
+    limit: Duration,
+    console: bool,
+) -> CommandResult {
+    let show = |bytes: &[u8]| {
+        if console {
+            let _ = std::io::stderr().write_all(bytes);
+        }
+    };
+    let result = boot_command(options, command.as_bytes(), limit, show).await?;
+    let _ = std::io::stdout().write_all(&result.output);
+    let _ = std::io::stdout().flush();
+    eprintln!("a shell answered {:.1} s after power-on", result.boot_time.as_secs_f64());
+    if result.status == 0 {
+        return Ok(());
+    }
+    Err(CommandError::build(format!("the command ended with exit status {}", result.status)))
+}
+
+enum Image {
+    Disk,
+    Initramfs,
+}
+
+/// Offset and value of ext2/3/4's magic number in its superblock (kernel documentation,
+/// filesystems/ext4/super.rst).
+const EXT4_MAGIC: (u64, [u8; 2]) = (1024 + 0x38, [0x53, 0xef]);
+
+fn recognise(path: &Path) -> CommandResult<Image> {
+    let read = |offset: u64, length: usize| -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let fault = |error| CommandError::input(format!("cannot read {}: {error}", path.display()));
+    let start = read(0, 6).map_err(fault)?;
+    let at_superblock = read(EXT4_MAGIC.0, 2).map_err(fault)?;
+    if start.starts_with(b"hsqs") || at_superblock == EXT4_MAGIC.1 {
+        return Ok(Image::Disk);
+    }
+    let is_cpio = start == b"070701";
+    let is_compressed = start.starts_with(&[0x1f, 0x8b]) || start.starts_with(&[0x28, 0xb5, 0x2f]);
+    if is_cpio || is_compressed {
+        return Ok(Image::Initramfs);
+    }
+    Err(CommandError::input(format!(
+        "{} is neither a squashfs nor an ext4 image nor a cpio archive",
+        path.display()
+    ))
+    .hint("`outcrop export --format squashfs|ext4|cpio` makes one"))
+}

@@ -1,0 +1,78 @@
+//! What most commands begin with: the store, and definitions.
+
+use std::path::{Path, PathBuf};
+
+use crate::definitions::{self, Definitions};
+use crate::store::{RunDirectory, Store};
+
+use super::error::{CommandError, CommandResult, Exit};
+
+/// The store of this user, with what dead processes left in it cleaned away.
+pub struct Context {
+    pub store: Store,
+}
+
+impl Context {
+    pub fn open() -> CommandResult<Context> {
+        let store = Store::open(Store::default_root()?)?;
+        // A killed orchestrator leaves its mounts behind; nobody else can still want them.
+        let cleaned = store.clean_stale_runs(|directory| {
+            let mountpoint = directory.join("mnt");
+            match outcrop_fs::transport::clean_stale(&mountpoint) {
+                Ok(true) => log::info!("took away the stale mount {}", mountpoint.display()),
+                Ok(false) => {}
+                Err(error) => log::debug!("{error}"),
+            }
+        })?;
+        for directory in cleaned {
+            log::info!("removed {}, left by a killed process", directory.display());
+        }
+        Ok(Context { store })
+    }
+
+    pub fn run_directory(&self) -> CommandResult<RunDirectory> {
+        Ok(self.store.run_directory()?)
+    }
+}
+
+/// Definitions of a tree, with their warnings shown.
+pub fn load_definitions(directory: &Path) -> CommandResult<Definitions> {
+    let loaded = definitions::load::load(directory).map_err(|problems| {
+        CommandError::new(Exit::BadInput, problems.to_string())
+            .hint(format!("the definitions in {} cannot be used as they are", directory.display()))
+    })?;
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// `--definitions`, shared by the commands that need it.
+#[derive(clap::Args, Clone)]
+pub struct DefinitionsArguments {
+    /// The definitions: a directory with strata/, systems/ and so on
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub definitions: PathBuf,
+}
+
+impl From<crate::store::Error> for CommandError {
+    fn from(error: crate::store::Error) -> Self {
+        let exit = if error.is_full_disk() { Exit::BuildFailed } else { Exit::HostLacks };
+        CommandError::new(exit, error.to_string())
+    }
+}
+
+impl From<outcrop_fs::transport::MountError> for CommandError {
+    fn from(error: outcrop_fs::transport::MountError) -> Self {
+        let exit = if error.is_host_problem() { Exit::HostLacks } else { Exit::BadInput };
+        let lacks = error.is_host_problem();
+        let error = CommandError::new(exit, error.to_string());
+        if lacks { error.hint("`outcrop doctor` checks everything that a host needs") } else { error }
+    }
+}
+
+impl From<crate::kit::Error> for CommandError {
+    fn from(error: crate::kit::Error) -> Self {
+        CommandError::new(Exit::HostLacks, error.to_string())
+    }
+}

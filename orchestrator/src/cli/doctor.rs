@@ -1,0 +1,195 @@
+//! `outcrop doctor`: what this host can do, and how to mend it.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::compile::CompileService;
+use crate::guest::Accelerator;
+use crate::kit::{Architecture, Kits, find_agent};
+
+use super::context::Context;
+use super::error::{CommandError, CommandResult};
+use super::guests;
+use super::interrupt::runtime;
+
+/// Check everything that mounting, building and exporting need
+///
+/// Exit code 3 if something is missing that building cannot do without.
+///
+/// Example: outcrop doctor
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// Baserock name of the architecture to build for
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    arch: String,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Nothing works without it.
+    Must,
+    /// Slower, or one format fewer.
+    May,
+}
+
+struct Finding {
+    what: String,
+    need: Need,
+    problem: Option<String>,
+    remedy: String,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, need: Need, result: Result<(), String>, remedy: &str) -> Self {
+        Finding { what: what.into(), need, problem: result.err(), remedy: remedy.to_owned() }
+    }
+}
+
+pub fn run(arguments: &Arguments) -> CommandResult {
+    let mut findings = host();
+    findings.extend(for_building(arguments));
+    let mut missing = 0;
+    for finding in &findings {
+        if finding.problem.is_some() && finding.need == Need::Must {
+            missing += 1;
+        }
+        show(finding, arguments.json);
+    }
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(CommandError::host(format!("{missing} things are missing")))
+}
+
+fn show(finding: &Finding, json: bool) {
+    if json {
+        let line = serde_json::json!({
+            "check": finding.what, "ok": finding.problem.is_none(), "problem": finding.problem,
+            "required": finding.need == Need::Must,
+            "remedy": finding.problem.is_some().then_some(&finding.remedy),
+        });
+        println!("{line}");
+        return;
+    }
+    match &finding.problem {
+        None => println!("ok       {}", finding.what),
+        Some(problem) => {
+            let mark = if finding.need == Need::Must { "MISSING" } else { "missing" };
+            println!("{mark}  {}: {problem}", finding.what);
+            println!("         {}", finding.remedy);
+        }
+    }
+}
+
+fn host() -> Vec<Finding> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let device = device.map(drop).map_err(|error| error.to_string());
+    vec![
+        Finding::new(
+            "/dev/fuse can be opened",
+            Need::Must,
+            device,
+            "load the module with `modprobe fuse`; without udev also `chmod 666 /dev/fuse`",
+        ),
+        program("fusermount3", "-V", Need::Must, "apt install fuse3"),
+        program("sqfstar", "-version", Need::May, "for squashfs: apt install squashfs-tools"),
+        program("mke2fs", "-V", Need::May, "for ext4: apt install e2fsprogs"),
+        program("apt-get", "--version", Need::May, "kits and debian: sources come through apt"),
+        program("curl", "--version", Need::May, "for archives by URL: apt install curl"),
+    ]
+}
+
+fn for_building(arguments: &Arguments) -> Vec<Finding> {
+    let architecture = match Architecture::by_name(&arguments.arch) {
+        Ok(architecture) => architecture,
+        Err(error) => {
+            return vec![Finding::new(
+                format!("architecture {}", arguments.arch),
+                Need::Must,
+                Err(error.to_string()),
+                "choose another one",
+            )];
+        }
+    };
+    let qemu = &architecture.qemu.binary;
+    let mut findings = vec![
+        program(qemu, "--version", Need::Must, "apt install qemu-system"),
+        Finding::new(
+            "the agent",
+            Need::Must,
+            find_agent(&architecture).map(drop).map_err(|error| error.to_string()),
+            "scripts/build makes it beside the program",
+        ),
+    ];
+    match Context::open() {
+        Ok(context) => findings.extend(with_kit(&context, &arguments.arch)),
+        Err(error) => findings.push(Finding::new(
+            "the store",
+            Need::Must,
+            Err(error.message),
+            "set OUTCROP_HOME to a directory that you can write to",
+        )),
+    }
+    findings
+}
+
+fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
+    let store = format!("the store {}", context.store.root().display());
+    let mut findings = vec![Finding::new(store, Need::Must, Ok(()), "")];
+    let kit = match Kits::new(context.store.kits()).current(arch) {
+        Ok(kit) => kit,
+        Err(error) => {
+            let remedy = format!("outcrop kit create --arch {arch}");
+            findings.push(Finding::new("a kit", Need::Must, Err(error.to_string()), &remedy));
+            return findings;
+        }
+    };
+    findings.push(Finding::new(format!("kit {}", kit.short_id()), Need::Must, Ok(()), ""));
+    let verdict = runtime()
+        .and_then(|runtime| runtime.block_on(guests::accelerator(context, &kit)))
+        .map_err(|error| error.message)
+        .and_then(|verdict| match verdict.accelerator {
+            Accelerator::Kvm => Ok(()),
+            Accelerator::Tcg => Err(verdict.reason),
+        });
+    findings.push(Finding::new(
+        "hardware acceleration (KVM)",
+        Need::May,
+        verdict,
+        "guests are emulated without it, which is slower; add yourself to the group kvm",
+    ));
+    let compile = CompileService::probe(&kit).map(drop).map_err(|error| error.to_string());
+    findings.push(Finding::new(
+        "the host compiles for guests",
+        Need::May,
+        compile,
+        "install the compiler of the kit's version, e.g. apt install gcc-12 g++-12",
+    ));
+    findings
+}
+
+fn program(name: &str, argument: &str, need: Need, remedy: &str) -> Finding {
+    let found = find_program(name)
+        && Command::new(name)
+            .arg(argument)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok();
+    let result = if found { Ok(()) } else { Err("not installed".to_owned()) };
+    Finding::new(name, need, result, remedy)
+}
+
+fn find_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(Path::new).map(Path::to_path_buf))
+        .any(|directory| directory.join(name).is_file())
+}

@@ -1,0 +1,73 @@
+//! What a failed command tells a person, and the exit code that it tells a script.
+
+use std::fmt;
+
+/// Exit codes of every command (docs/operations.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Something that was to be built did not build.
+    BuildFailed = 1,
+    /// The command line, a definition, an archive or another input is wrong.
+    BadInput = 2,
+    /// The host lacks a program, a device or a permission; `outcrop doctor` says which.
+    HostLacks = 3,
+    /// Stopped by SIGINT or SIGTERM after cleaning up.
+    Interrupted = 130,
+}
+
+/// One sentence that says what is wrong and where, and a hint that says what to do.
+#[derive(Debug)]
+pub struct CommandError {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl CommandError {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        CommandError { exit, message: message.into(), hint: None }
+    }
+
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::new(Exit::BadInput, message)
+    }
+
+    pub fn host(message: impl Into<String>) -> Self {
+        Self::new(Exit::HostLacks, message)
+    }
+
+    pub fn build(message: impl Into<String>) -> Self {
+        Self::new(Exit::BuildFailed, message)
+    }
+
+    pub fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, "interrupted")
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "outcrop: {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<outcrop_fs::Error> for CommandError {
+    fn from(error: outcrop_fs::Error) -> Self {
+        let exit = match &error {
+            outcrop_fs::Error::Os(_) | outcrop_fs::Error::Host { .. } => Exit::BuildFailed,
+            outcrop_fs::Error::Malformed { .. } | outcrop_fs::Error::Invalid(_) => Exit::BadInput,
+        };
+        CommandError::new(exit, error.to_string())
+    }
+}
+
+pub type CommandResult<T = ()> = Result<T, CommandError>;

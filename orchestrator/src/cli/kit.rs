@@ -1,0 +1,134 @@
+//! `outcrop kit`: what guests need below the definitions.
+
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::kit::{CreateOptions, Kits, Lock, Progress};
+
+use super::context::Context;
+use super::error::{CommandError, CommandResult};
+
+/// Make and list kits: kernel, initramfs and base layer of a guest
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Make a kit from Debian packages, through this host's apt configuration
+    ///
+    /// Needs no root: apt works in a private state directory. Every package is verified by its
+    /// SHA-256, and kit.lock says which ones they are.
+    ///
+    /// Example: outcrop kit create --arch x86_64
+    #[command(verbatim_doc_comment)]
+    Create(Create),
+    /// List the kits of the store
+    ///
+    /// Example: outcrop kit list
+    #[command(verbatim_doc_comment)]
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the lock file of an architecture's current kit
+    ///
+    /// Example: outcrop kit show x86_64 > kit.lock
+    #[command(verbatim_doc_comment)]
+    Show {
+        /// Baserock name of the architecture
+        #[arg(default_value = std::env::consts::ARCH)]
+        arch: String,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Create {
+    /// Baserock name of the architecture
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    arch: String,
+
+    /// Make exactly the kit of this lock file again
+    #[arg(long, value_name = "kit.lock")]
+    lock: Option<PathBuf>,
+
+    /// Take Debian archives from this file instead of the host's apt configuration
+    #[arg(long, value_name = "FILE")]
+    sources: Option<PathBuf>,
+
+    /// Do nothing if the architecture has a kit
+    #[arg(long)]
+    if_missing: bool,
+}
+
+pub fn run(command: &Command) -> CommandResult {
+    let context = Context::open()?;
+    let kits = Kits::new(context.store.kits());
+    match command {
+        Command::Create(arguments) => create(&kits, arguments),
+        Command::List { json } => list(&kits, *json),
+        Command::Show { arch } => {
+            let kit = kits.current(arch)?;
+            print!("{}", kit.lock().text());
+            Ok(())
+        }
+    }
+}
+
+fn create(kits: &Kits, arguments: &Create) -> CommandResult {
+    if arguments.if_missing && kits.current(&arguments.arch).is_ok() {
+        return Ok(());
+    }
+    let lock = match &arguments.lock {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                CommandError::input(format!("cannot read {}: {error}", path.display()))
+            })?;
+            let parsed = Lock::parse(&text).map_err(|problem| {
+                CommandError::input(format!("{}: {problem}", path.display()))
+            })?;
+            Some(parsed)
+        }
+    };
+    let options = CreateOptions { lock, sources: arguments.sources.clone() };
+    let bar = ProgressBar::no_length();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    let kit = kits.create(&arguments.arch, &options, &mut |progress| show(&bar, &progress))?;
+    bar.finish_and_clear();
+    eprintln!("{} packages, kernel {}", kit.packages().len(), kit.lock().kernel.version);
+    println!("{} {}", kit.architecture().name, kit.id());
+    Ok(())
+}
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    match progress {
+        Progress::FetchingIndexes => bar.set_message("fetching package indexes"),
+        Progress::Resolving => bar.set_message("resolving packages"),
+        Progress::Downloading(download) => {
+            bar.set_length(download.total_bytes);
+            bar.set_position(download.done_bytes);
+            bar.set_message("downloading packages");
+        }
+        Progress::ReadingKernel => bar.set_message("reading the kernel"),
+    }
+}
+
+fn list(kits: &Kits, json: bool) -> CommandResult {
+    for kit in kits.list()? {
+        let architecture = &kit.architecture().name;
+        let current = kits.current(architecture).is_ok_and(|current| current.id() == kit.id());
+        if json {
+            let line = serde_json::json!({
+                "architecture": architecture, "id": kit.id(), "current": current,
+                "packages": kit.packages().len(), "kernel": kit.lock().kernel.version,
+            });
+            println!("{line}");
+        } else {
+            let mark = if current { "*" } else { " " };
+            let kernel = &kit.lock().kernel.version;
+            println!("{mark} {architecture} {} kernel {kernel}", kit.short_id());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! `outcrop mount`: a virtual sysroot to look around in, or to write into and capture.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use outcrop_fs::capture::{CaptureOptions, MtimePolicy};
+use outcrop_fs::filesystem::Filesystem;
+use outcrop_fs::node::{ROOT_INO, Timestamp};
+use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
+use outcrop_fs::transport::{Caching, Mount, MountOptions, clean_stale};
+use outcrop_fs::view::mapped::MappedView;
+
+use super::context::Context;
+use super::error::{CommandError, CommandResult};
+use super::interrupt::{Interrupt, runtime};
+use super::tree::{self, TreeArguments};
+
+/// Mount layers, or a built system, as one file tree
+///
+/// Nothing is unpacked: the tree is assembled as it is looked at. Owners, modes and device nodes
+/// are shown as the layers have them; the mount belongs to you alone.
+///
+/// Example: outcrop mount --layer base.tar.xz --layer git:src#v1.2@/usr/src/app ~/root
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    #[command(flatten)]
+    tree: TreeArguments,
+
+    /// Allow writing; what is written goes to a spool, never into a layer
+    #[arg(long)]
+    rw: bool,
+
+    /// At unmount, write what changed as an artifact to this tar file (with --rw)
+    #[arg(long, value_name = "OUT.tar", requires = "rw")]
+    capture: Option<PathBuf>,
+
+    /// Which part of the tree the capture takes
+    #[arg(long, value_name = "PATH", default_value = "/", requires = "capture")]
+    zone: String,
+
+    /// Set all times in the capture to this many seconds since 1970
+    #[arg(long, value_name = "SECONDS", requires = "capture")]
+    mtime: Option<i64>,
+
+    /// How the tree is shown: as it is, or in the disguise that QEMU's 9p server wants
+    #[arg(long, value_enum, default_value_t = View::True)]
+    view: View,
+
+    /// Return when the tree is mounted, and serve it in the background
+    #[arg(long, short)]
+    background: bool,
+
+    /// Where to mount: an empty directory
+    mountpoint: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum View {
+    True,
+    Mapped,
+}
+
+/// The line that a background server prints when the tree can be used.
+const READY: &str = "ready";
+
+pub fn run(arguments: &Arguments) -> CommandResult {
+    if arguments.background && std::env::var_os("OUTCROP_SERVE").is_none() {
+        return start_background(&arguments.mountpoint);
+    }
+    serve(arguments)
+}
+
+/// Starts this very command once more in a session of its own and waits until it serves.
+fn start_background(mountpoint: &Path) -> CommandResult {
+    let program = std::env::current_exe()
+        .map_err(|error| CommandError::host(format!("cannot find my own program: {error}")))?;
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env("OUTCROP_SERVE", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| CommandError::host(format!("cannot start the server: {error}")))?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        // The server ends its output by closing it, ready or not.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+    }
+    if line.trim() == READY {
+        eprintln!(
+            "mounted on {} (process {}); end it with: outcrop unmount {}",
+            mountpoint.display(),
+            child.id(),
+            mountpoint.display()
+        );
+        return Ok(());
+    }
+    let code = child.wait().ok().and_then(|status| status.code());
+    // The server has said on stderr what went wrong.
+    let exit = match code {
+        Some(2) => super::error::Exit::BadInput,
+        Some(3) => super::error::Exit::HostLacks,
+        Some(130) => super::error::Exit::Interrupted,
+        _ => super::error::Exit::BuildFailed,
+    };
+    Err(CommandError::new(exit, format!("{} was not mounted", mountpoint.display())))
+}
+
+fn serve(arguments: &Arguments) -> CommandResult {
+    let context = Context::open()?;
+    if clean_stale(&arguments.mountpoint)? {
+        eprintln!("cleaned the stale mount of a killed server on {}", arguments.mountpoint.display());
+    }
+    let layers = tree::open_layers(&context, &arguments.tree)?;
+    let policy = match (arguments.rw, &arguments.capture) {
+        (false, _) => Policy::ReadOnly,
+        (true, Some(_)) => Policy::Capture,
+        (true, None) => Policy::Scratch,
+    };
+    let zones = vec![Zone { prefix: b"/".to_vec(), policy }];
+    let spool_directory = arguments.rw.then(|| context.store.spool_directory());
+    let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
+    let view: Arc<dyn Filesystem> = match arguments.view {
+        View::True => sysroot.clone(),
+        View::Mapped => Arc::new(MappedView::new(
+            sysroot.clone(),
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw(),
+        )),
+    };
+    let runtime = runtime()?;
+    let mut interrupt = {
+        let _entered = runtime.enter();
+        Interrupt::new()?
+    };
+    let run = context.run_directory()?;
+    let record = MountRecord::write(&context, run.path(), &arguments.mountpoint)?;
+    let options = MountOptions {
+        caching: Caching::immutable(),
+        read_only: !arguments.rw,
+        ..MountOptions::default()
+    };
+    let mount = Mount::start(view, &arguments.mountpoint, options)?;
+    announce(arguments);
+    let result = runtime.block_on(until_unmounted(mount, &mut interrupt)).and_then(|()| {
+        match &arguments.capture {
+            Some(out) => capture(arguments, &sysroot, out),
+            None => Ok(()),
+        }
+    });
+    if let Err(error) = &result {
+        record.leave_error(error);
+    }
+    result
+}
+
+/// Waits until somebody unmounts, or a signal asks us to.
+async fn until_unmounted(mount: Mount, interrupt: &mut Interrupt) -> CommandResult {
+    let unmounter = mount.unmounter();
+    let mut ended = tokio::task::spawn_blocking(move || mount.wait());
+    let stopped = tokio::select! {
+        _ = &mut ended => false,
+        () = interrupt.wait() => true,
+    };
+    if stopped {
+        unmounter.unmount()?;
+        let _ = ended.await;
+    }
+    Ok(())
+}
+
+fn announce(arguments: &Arguments) {
+    if arguments.background {
+        let mut stdout = std::io::stdout();
+        let _ = writeln!(stdout, "{READY}");
+        let _ = stdout.flush();
+    } else {
+        eprintln!(
+            "mounted on {}; Ctrl-C or `fusermount3 -u {}` ends it",
+            arguments.mountpoint.display(),
+            arguments.mountpoint.display()
+        );
+    }
+}
+
+fn capture(arguments: &Arguments, sysroot: &Sysroot, out: &Path) -> CommandResult {
+    let root = sysroot.resolve(arguments.zone.as_bytes()).map_err(|error| {
+        CommandError::input(format!("cannot capture {}: {error}", arguments.zone))
+    })?;
+    let mtime = match arguments.mtime {
+        Some(seconds) => MtimePolicy::Fixed(Timestamp::new(seconds, 0)),
+        None => MtimePolicy::Keep,
+    };
+    let options = CaptureOptions { mtime, ..CaptureOptions::default() };
+    let ino = if arguments.zone == "/" { ROOT_INO } else { root.ino };
+    let report = outcrop_fs::capture::capture_to_file(sysroot, ino, out, None, &options)?;
+    eprintln!("captured {} entries, {} bytes, to {}", report.entries, report.bytes, out.display());
+    Ok(())
+}
+
+/// What `outcrop unmount` needs to know of a running server. It lies in the server's run directory
+/// and goes with it; an error of the server stays behind in the logs.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct MountRecord {
+    mountpoint: PathBuf,
+    process: u32,
+    error: PathBuf,
+    #[serde(skip)]
+    place: PathBuf,
+}
+
+const RECORD: &str = "mount.json";
+
+impl MountRecord {
+    fn write(context: &Context, run: &Path, mountpoint: &Path) -> CommandResult<Self> {
+        let fault = |error: std::io::Error| {
+            CommandError::host(format!("cannot describe the mount in {}: {error}", run.display()))
+        };
+        let process = std::process::id();
+        let record = MountRecord {
+            mountpoint: std::path::absolute(mountpoint).map_err(fault)?,
+            process,
+            error: context.store.root().join("logs").join(format!("mount-{process}.error")),
+            place: run.join(RECORD),
+        };
+        let text = serde_json::to_string(&record).map_err(|error| fault(error.into()))?;
+        std::fs::write(&record.place, text).map_err(fault)?;
+        Ok(record)
+    }
+
+    fn leave_error(&self, error: &CommandError) {
+        if let Err(problem) = std::fs::write(&self.error, &error.message) {
+            log::warn!("cannot write {}: {problem}", self.error.display());
+        }
+    }
+
+    /// `None` while the server works, then how it ended.
+    pub fn ended(&self) -> Option<Result<(), String>> {
+        let alive = Path::new("/proc").join(self.process.to_string()).exists();
+        if self.place.exists() && alive {
+            return None;
+        }
+        match std::fs::read_to_string(&self.error) {
+            Ok(error) => {
+                let _ = std::fs::remove_file(&self.error);
+                Some(Err(error))
+            }
+            Err(_) if self.place.exists() => {
+                Some(Err("the server of the mount was killed before it had finished".to_owned()))
+            }
+            Err(_) => Some(Ok(())),
+        }
+    }
+}
+
+/// The record of the server that serves a mount point, if one of ours does.
+pub fn find_record(context: &Context, mountpoint: &Path) -> CommandResult<Option<MountRecord>> {
+    let runs = context.store.root().join("run");
+    let entries = std::fs::read_dir(&runs)
+        .map_err(|error| CommandError::host(format!("cannot read {}: {error}", runs.display())))?;
+    for entry in entries.flatten() {
+        let place = entry.path().join(RECORD);
+        let Ok(text) = std::fs::read_to_string(&place) else { continue };
+        let Ok(mut record) = serde_json::from_str::<MountRecord>(&text) else { continue };
+        if record.mountpoint == mountpoint {
+            record.place = place;
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,69 @@
+//! `outcrop shell`: a guest shell in the sysroot of a component.
+
+use crate::build::plan::Work;
+use crate::build::progress::for_stderr;
+use crate::build::shell::{Errand, in_chunk, in_system};
+
+use super::context::{Context, DefinitionsArguments};
+use super::error::{CommandError, CommandResult};
+use super::guests;
+use super::interrupt::run_interruptible;
+use super::project::Project;
+
+/// Open a shell in a guest whose root is the sysroot of a component
+///
+/// For a chunk that is what it is built in: kit, dependencies and source, before the first step.
+/// For a system it is the system. Nothing that is changed is kept.
+///
+/// Example: outcrop shell zlib --definitions examples/minimal
+/// Example: outcrop shell --failed busybox --command 'tail config.log'
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// A chunk or a system of the definitions
+    target: String,
+
+    #[command(flatten)]
+    definitions: DefinitionsArguments,
+
+    /// Baserock name of the architecture; a system names its own
+    #[arg(long)]
+    arch: Option<String>,
+
+    /// The tree as the last failed build left it
+    #[arg(long)]
+    failed: bool,
+
+    /// Run this instead of an interactive shell; the command's exit status is passed on as 0 or 1
+    #[arg(long, short, value_name = "CMD")]
+    command: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> CommandResult {
+    let context = Context::open()?;
+    let arch = arguments.arch.as_deref();
+    let project = Project::open(&context, &arguments.definitions, &arguments.target, arch)?;
+    let fetching = |component: &str, source: &str| eprintln!("{component}: fetching {source}");
+    let resolved = project.resolve(&context, &arguments.target, &fetching)?;
+    let planned = project.job(&context, &resolved)?;
+    let errand = match &arguments.command {
+        Some(script) => Errand::Script(script.clone()),
+        None => Errand::Interactive,
+    };
+    let memory = project.config.memory;
+    let exit = run_interruptible(async {
+        let workshop = guests::workshop(&context, project.kit, for_stderr(), memory).await?;
+        let exit = match &planned.work {
+            Work::Chunk(job) => in_chunk(&workshop, job, arguments.failed, &errand).await,
+            Work::System(_) if arguments.failed => {
+                return Err(CommandError::input("--failed is for chunks"));
+            }
+            Work::System(job) => in_system(&workshop, job, &errand).await,
+        };
+        exit.map_err(CommandError::from)
+    })?;
+    if arguments.command.is_some() && !exit.success() {
+        return Err(CommandError::build(format!("the command ended with {exit}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The tree that a command is about: layers, an artifact, or a built component.
+
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use outcrop_fs::layer::cache::{LayerCache, Progress};
+use outcrop_fs::layer::open::{Opener, Spec, open};
+use outcrop_fs::layer::Layer;
+use outcrop_fs::sysroot::{Options, Sysroot};
+
+use super::context::{Context, DefinitionsArguments};
+use super::error::{CommandError, CommandResult};
+use super::project::Project;
+use crate::build::workshop::{open_artifact, stack_alone};
+use crate::store::{Artifact, Key};
+
+/// What to look at.
+#[derive(clap::Args, Clone)]
+pub struct TreeArguments {
+    /// A layer, lowest first: PATH.tar[.gz|.xz|.zst|.bz2], PATH.deb, git:REPO[#REV[:SUBDIR]],
+    /// dir:PATH, list:PATH, artifact:KEY; with @/where at the end it appears there
+    #[arg(long = "layer", short = 'l', value_name = "SPEC")]
+    layers: Vec<String>,
+
+    /// A built system or chunk, by its path or name in the definitions
+    #[arg(long, value_name = "NAME")]
+    system: Option<String>,
+
+    #[command(flatten)]
+    pub definitions: DefinitionsArguments,
+}
+
+/// Opens what the arguments name, lowest layer first.
+pub fn open_layers(
+    context: &Context,
+    arguments: &TreeArguments,
+) -> CommandResult<Vec<Arc<dyn Layer>>> {
+    let mut layers = open_specs(context, &arguments.layers)?;
+    if let Some(name) = &arguments.system {
+        let artifact = find_component(context, name, &arguments.definitions)?;
+        layers.extend(stack_alone(&[artifact]).map_err(CommandError::from)?);
+    }
+    if layers.is_empty() {
+        return Err(CommandError::input("nothing to look at was named")
+            .hint("name a layer with --layer SPEC, or a built component with --system NAME"));
+    }
+    Ok(layers)
+}
+
+fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn Layer>>> {
+    let cache = LayerCache::new(context.store.layers());
+    let bar = ProgressBar::hidden();
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    let progress = |progress: Progress<'_>| {
+        if bar.is_hidden() {
+            bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        }
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        bar.set_message(format!("indexing {}", progress.label));
+    };
+    let artifact = |key: &str| match find_artifact(context, key) {
+        Ok(artifact) => open_artifact(&artifact)
+            .map_err(|error| outcrop_fs::Error::Invalid(error.to_string())),
+        Err(error) => Err(outcrop_fs::Error::Invalid(error.message)),
+    };
+    let opener = Opener { cache: &cache, progress: &progress, artifact: &artifact };
+    let mut layers = Vec::with_capacity(specs.len());
+    for text in specs {
+        let spec = Spec::parse(text)?;
+        layers.push(open(&spec, &opener)?);
+    }
+    bar.finish_and_clear();
+    Ok(layers)
+}
+
+/// The artifact of a whole key, or of the only key that begins with what is given.
+pub fn find_artifact(context: &Context, text: &str) -> CommandResult<Artifact> {
+    let mut keys = context.store.keys()?;
+    keys.retain(|key| key.as_str().starts_with(text));
+    match keys.as_slice() {
+        [] => Err(CommandError::input(format!("the store has no artifact {text}"))
+            .hint("`outcrop store list` shows what is there")),
+        [key] => match context.store.artifact(key)? {
+            Some(artifact) => Ok(artifact),
+            None => Err(CommandError::input(format!("the artifact {key} is damaged"))
+                .hint("build it again")),
+        },
+        several => {
+            let names: Vec<&str> = several.iter().take(5).map(Key::as_str).collect();
+            Err(CommandError::input(format!("{text} could be any of {}", names.join(", "))))
+        }
+    }
+}
+
+/// The artifact that the definitions, as they are now, stand for.
+pub fn find_component(
+    context: &Context,
+    name: &str,
+    definitions: &DefinitionsArguments,
+) -> CommandResult<Artifact> {
+    let project = Project::open(context, definitions, name, None)?;
+    let resolved = project.resolve(context, name, &|_, _| {})?;
+    let key = resolved.key(resolved.target)?;
+    context.store.artifact(&key)?.ok_or_else(|| {
+        CommandError::input(format!("{name} is not built (its key is {key})"))
+            .hint(format!("build it with: outcrop build {name}"))
+    })
+}
+
+/// The tree of a positional argument: a built component, an artifact's key, or a layer.
+pub fn open_target(
+    context: &Context,
+    target: &str,
+    definitions: &DefinitionsArguments,
+) -> CommandResult<Sysroot> {
+    let layers = if let Some(key) = target.strip_prefix("artifact:") {
+        stack_alone(&[find_artifact(context, key)?]).map_err(CommandError::from)?
+    } else if looks_like_layer(target) {
+        open_specs(context, &[target.to_owned()])?
+    } else {
+        let artifact = find_component(context, target, definitions)?;
+        stack_alone(&[artifact]).map_err(CommandError::from)?
+    };
+    Ok(Sysroot::new(layers, Options::default())?)
+}
+
+/// Definitions are named without a colon, and their files end in `.morph`; everything that exists
+/// as a file or has a scheme is a layer.
+fn looks_like_layer(target: &str) -> bool {
+    let scheme = ["git:", "dir:", "list:", "oci:"].iter().any(|s| target.starts_with(s));
+    let path = std::path::Path::new(target);
+    scheme || (path.is_file() && path.extension().is_none_or(|extension| extension != "morph"))
+}
