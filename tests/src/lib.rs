@@ -3,6 +3,9 @@
 //! As root every command is run as the user `outcrop-test`, which `scripts/test` makes; as anybody
 //! else it is run as it is.
 
+pub mod archives;
+pub mod definitions;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -106,15 +109,22 @@ impl Scratch {
         path
     }
 
+    /// Makes the directories above a name, the user's all of them.
+    pub fn directory_of(&self, name: &str) {
+        let mut place = self.path().to_owned();
+        for part in Path::new(name).parent().into_iter().flat_map(Path::components) {
+            place.push(part);
+            if !place.exists() {
+                std::fs::create_dir(&place).unwrap();
+                give_to_user(&place);
+            }
+        }
+    }
+
     /// A new file of the user's.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
-        if let Some(parent) = path.parent() {
-            if !parent.exists() {
-                std::fs::create_dir_all(parent).unwrap();
-                give_to_user(parent);
-            }
-        }
+        self.directory_of(name);
         std::fs::write(&path, content).unwrap();
         give_to_user(&path);
         path
@@ -257,10 +267,16 @@ pub fn processes_with(text: &str) -> Vec<String> {
     found
 }
 
-/// Whether the shared store has a kit for x86_64; makes it once if not.
-pub fn ensure_kit() {
+/// Whether guests are to be started; makes the shared store's kit once if so.
+#[must_use]
+pub fn guests_can_run() -> bool {
+    if std::env::var_os("OUTCROP_TESTS_WITHOUT_GUESTS").is_some() {
+        eprintln!("skipped: OUTCROP_TESTS_WITHOUT_GUESTS is set");
+        return false;
+    }
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         run(outcrop().args(["kit", "create", "--arch", "x86_64", "--if-missing"])).ok();
     });
+    true
 }

@@ -1,0 +1,37 @@
+//! Small definitions for tests: chunks without sources, so that a guest is all that they cost.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::Scratch;
+
+/// A name that no earlier run has built: the store remembers everything.
+pub fn fresh_name(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}-{:x}-{}-{number}", now.as_millis(), std::process::id())
+}
+
+/// A definitions tree with one stratum of chunks, each a name, the names it needs, and the script
+/// that installs it. Chunks are written in order, so a need must stand earlier.
+pub fn tree(scratch: &Scratch, chunks: &[(&str, &[&str], &str)]) -> PathBuf {
+    scratch.file("defs/VERSION", "version: 8\n");
+    let mut stratum = String::from("name: all\nkind: stratum\nchunks:\n");
+    for (name, needs, script) in chunks {
+        stratum += &format!("- name: {name}\n  morph: strata/all/{name}.morph\n");
+        if !needs.is_empty() {
+            stratum += &format!("  build-depends: [{}]\n", needs.join(", "));
+        }
+        let mut chunk = format!("name: {name}\nkind: chunk\nbuild-system: manual\n");
+        chunk += "install-commands:\n- |\n";
+        for line in script.lines() {
+            chunk += &format!("  {line}\n");
+        }
+        let path = format!("defs/strata/all/{name}.morph");
+        scratch.directory_of(&path);
+        scratch.file(&path, chunk);
+    }
+    scratch.file("defs/strata/all.morph", stratum);
+    scratch.join("defs")
+}

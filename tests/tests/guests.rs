@@ -1,0 +1,256 @@
+//! Real guests over 9p: what their root can do, what lands in the capture, and what happens when
+//! something dies.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use outcrop_tests::definitions::{fresh_name, tree};
+use outcrop_tests::{
+    Said, Scratch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
+};
+
+const LONG: Duration = Duration::from_secs(180);
+
+fn build(definitions: &Path, target: &str) -> Command {
+    let mut command = outcrop();
+    command.args(["build", target, "--arch", "x86_64", "--definitions"]).arg(definitions);
+    command
+}
+
+fn inspect(verb: &str, definitions: &Path, target: &str, path: &str) -> Said {
+    let mut command = outcrop();
+    command.args([verb, target, path, "--definitions"]).arg(definitions);
+    run(&mut command)
+}
+
+/// The rows of docs/guests.md: what is said to hold over 9p.
+fn documented() -> BTreeMap<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guests.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = text.split("<!-- fidelity -->").nth(1).expect("docs/guests.md has no table");
+    table
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            match cells.as_slice() {
+                ["", operation, over_9p, .., ""] if !operation.starts_with(['-', ' ']) => {
+                    Some(((*operation).to_owned(), (*over_9p).to_owned()))
+                }
+                _ => None,
+            }
+        })
+        .filter(|(operation, _)| operation != "operation in the guest")
+        .collect()
+}
+
+#[test]
+fn every_row_of_the_fidelity_table_is_as_documented() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("fidelity");
+    let python = include_str!("fidelity.py");
+    let script = format!(
+        "mkdir \"$DESTDIR/d\"\ncd \"$DESTDIR/d\"\ncat > /fidelity.py <<'END'\n{python}\nEND\n\
+         python3 /fidelity.py > \"$DESTDIR/results.json\""
+    );
+    let definitions = tree(&scratch, &[(&name, &[], &script)]);
+    run(&mut build(&definitions, &name)).ok();
+    let results = inspect("cat", &definitions, &name, "/results.json").ok().stdout;
+    let found: BTreeMap<String, String> = serde_json::from_str(&results).unwrap();
+    let documented = documented();
+    for (row, result) in &found {
+        let holds = documented.get(row).unwrap_or_else(|| panic!("{row} is not documented"));
+        if holds == "yes" {
+            assert_eq!(result, "ok", "{row} is documented to hold over 9p");
+        } else {
+            assert_ne!(result, "ok", "{row} is documented not to hold over 9p, and does");
+        }
+    }
+    assert_eq!(found.len(), documented.len(), "{documented:?}");
+    check_capture(&definitions, &name);
+}
+
+/// What the guest's root did is in the artifact.
+fn check_capture(definitions: &Path, name: &str) {
+    let mut command = outcrop();
+    command.args(["ls", "-R", name, "/d", "--definitions"]).arg(definitions);
+    let listed = run(&mut command).ok().stdout;
+    let line = |path: &str| {
+        let found = listed.lines().find(|line| line.split(" -> ").next().unwrap().ends_with(path));
+        found.unwrap_or_else(|| panic!("{path} is not in\n{listed}")).to_owned()
+    };
+    let fields = |path: &str| -> Vec<String> {
+        line(path).split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(fields("/d/owned")[..4], ["-rw-r--r--", "1", "12345", "54321"]);
+    assert_eq!(fields("/d/special")[0], "-rwsr-sr-x");
+    assert_eq!(fields("/d/sticky")[0], "drwxrwxrwt");
+    assert!(line("/d/symlink").ends_with("/d/symlink -> ../a target"));
+    assert_eq!(fields("/d/first")[1], "2");
+    let device = fields("/d/char");
+    assert_eq!((device[0].as_str(), device[4].as_str()), ("crw--w----", "5,1"));
+    assert_eq!(fields("/d/block")[4], "300,70000");
+    assert!(fields("/d/fifo")[0].starts_with('p'));
+    assert_eq!(fields("/d/suid")[..4], ["-rwsr-xr-x", "2", "4321", "4321"]);
+    let mapped = inspect("cat", definitions, name, "/d/mapped").ok();
+    assert_eq!(mapped.stdout.as_bytes()[4096..4100], *b"seen");
+}
+
+#[test]
+fn dependencies_are_staged_and_a_second_build_does_nothing() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (low, high) = (fresh_name("low"), fresh_name("high"));
+    let below = format!("mkdir -p \"$DESTDIR/lib\"\necho low > \"$DESTDIR/lib/{low}\"\n");
+    // The dependency's /lib is reached through the kit's link, and the compiler still works.
+    let above = format!(
+        "test \"$(cat /usr/lib/{low})\" = low\ntest -L /lib\n\
+         echo 'int main(void) {{ return 0; }}' > t.c\ngcc t.c -o t\n./t\n\
+         cp /lib/{low} \"$DESTDIR/copy\"\n"
+    );
+    let definitions = tree(&scratch, &[(&low, &[], &below), (&high, &[&low], &above)]);
+    let first = run(&mut build(&definitions, &high)).ok();
+    assert!(first.stderr.contains("2 to build"), "{}", first.stderr);
+    assert_eq!(inspect("cat", &definitions, &high, "/copy").ok().stdout, "low\n");
+    let second = run(&mut build(&definitions, &high)).ok();
+    assert!(second.stderr.contains("0 to build"), "{}", second.stderr);
+    assert_eq!(first.stdout, second.stdout);
+}
+
+#[test]
+fn a_failed_build_shows_its_log_keeps_its_tree_and_publishes_nothing() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("fails");
+    let script = "echo half > \"$DESTDIR/half\"\necho the last words >&2\nfalse\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let said = run(&mut build(&definitions, &name)).fails(1);
+    assert!(said.stderr.contains("the last words"), "{}", said.stderr);
+    assert!(said.stderr.contains("install failed: exit status 1"), "{}", said.stderr);
+    assert!(said.stderr.contains("shell --failed"), "{}", said.stderr);
+    inspect("cat", &definitions, &name, "/half").fails(2).says("not built");
+    let mut log = outcrop();
+    log.args(["log", &name, "--definitions"]).arg(&definitions);
+    assert!(run(&mut log).ok().stdout.contains("the last words"));
+    let mut shell = outcrop();
+    let look = format!("cat /{name}.inst/half");
+    shell.args(["shell", "--failed", &name, "--command", &look, "--definitions"]).arg(&definitions);
+    assert_eq!(run(&mut shell).ok().stdout, "half\n");
+    nothing_is_left();
+}
+
+/// Starts a build that hangs in its command, and waits until it does.
+fn hanging(definitions: &Path, name: &str) -> Child {
+    let child = build(definitions, name).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let logs = shared_store().join("logs");
+    wait_until("the command", LONG, || {
+        std::fs::read_dir(&logs).unwrap().flatten().any(|entry| {
+            entry.file_name().to_string_lossy().starts_with(name)
+                && std::fs::read_to_string(entry.path()).is_ok_and(|log| log.contains("sleep"))
+        })
+    });
+    child
+}
+
+/// Processes of the orchestrator that builds `name`: the setpriv in front of it is not one.
+fn orchestrator(name: &str) -> String {
+    let output = Command::new("pgrep").args(["-f", &format!("bin/outcrop build {name}")]).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    text.split_whitespace().last().expect("the orchestrator runs").to_owned()
+}
+
+fn nothing_is_left() {
+    let store = shared_store().display().to_string();
+    wait_until("the end of QEMU", LONG, || {
+        processes_with("qemu-system").iter().all(|line| !line.contains(&store))
+    });
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&format!("{store}/run/")), "{mounts}");
+}
+
+#[test]
+fn signals_leave_no_qemu_no_mount_and_no_temporary_file() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    for signal in ["INT", "TERM"] {
+        let name = fresh_name("stops");
+        let definitions = tree(&scratch, &[(&name, &[], "sleep 1000\n")]);
+        let child = hanging(&definitions, &name);
+        run(Command::new("kill").args([&format!("-{signal}"), &orchestrator(&name)])).ok();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+        wait_until("the end of QEMU", LONG, || {
+            processes_with("qemu-system").iter().all(|line| !line.contains(&name))
+        });
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let runs = std::fs::read_dir(shared_store().join("run")).unwrap().flatten();
+        for run in runs {
+            let place = run.path().display().to_string();
+            // Other tests may be running; what is left must be theirs, and alive.
+            let pid_file = run.path().extension().is_some_and(|extension| extension == "pid");
+            assert!(pid_file || run.path().with_extension("pid").exists(), "{place}\n{mounts}");
+        }
+    }
+}
+
+#[test]
+fn a_killed_qemu_is_told_as_such() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("loses-qemu");
+    let definitions = tree(&scratch, &[(&name, &[], "sleep 1000\n")]);
+    let child = hanging(&definitions, &name);
+    let parent = orchestrator(&name);
+    run(Command::new("pkill").args(["-KILL", "-P", &parent, "qemu-system"])).ok();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("QEMU"), "{stderr}");
+    inspect("ls", &definitions, &name, "/").fails(2);
+}
+
+#[test]
+fn a_panicking_guest_is_told_as_such() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("panics");
+    let script = "echo 1 > /proc/sys/kernel/sysrq\necho c > /proc/sysrq-trigger\nsleep 1000\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let said = run(&mut build(&definitions, &name)).fails(1);
+    assert!(said.stderr.contains("panic"), "{}", said.stderr);
+}
+
+#[test]
+fn after_a_killed_orchestrator_the_next_run_works() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("killed");
+    let script = "if test -e /killed-once; then true; fi\nsleep 20\necho done > \"$DESTDIR/done\"\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let child = hanging(&definitions, &name);
+    run(Command::new("kill").args(["-KILL", &orchestrator(&name)])).ok();
+    let _ = child.wait_with_output();
+    wait_until("the end of QEMU", LONG, || {
+        processes_with("qemu-system").iter().all(|line| !line.contains(&format!("{name}.")))
+    });
+    run(&mut build(&definitions, &name)).ok();
+    assert_eq!(inspect("cat", &definitions, &name, "/done").ok().stdout, "done\n");
+    run(outcrop().args(["store", "verify"])).ok();
+}

@@ -1,0 +1,200 @@
+//! `outcrop mount` as an ordinary user: what is shown, what is captured, and how it ends.
+
+use std::process::Command;
+use std::time::Duration;
+
+use outcrop_tests::{
+    Mounted, Scratch, archives, as_user, outcrop, processes_with, run, wait_until,
+};
+
+/// `stat` of one path in a mount: type, mode, owner, group, device, mtime, links, size.
+fn stat(mounted: &Mounted, path: &str) -> String {
+    let said = mounted.shell(&format!("stat -c '%F %a %u %g %t:%T %Y %h %s' \"$MNT/{path}\"")).ok();
+    said.stdout.trim().to_owned()
+}
+
+#[test]
+fn a_tarball_shows_everything_truly() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("all.tar", archives::everything());
+    let mounted = Mounted::new(&scratch, ["--layer".as_ref(), tar.as_os_str()]);
+    assert_eq!(stat(&mounted, "bin/su"), "regular file 4755 0 0 0:0 1000000000 1 10");
+    assert_eq!(stat(&mounted, "foreign"), "regular file 640 12345 54321 0:0 1000000000 1 5");
+    assert_eq!(
+        stat(&mounted, "large-owner"),
+        "regular file 600 3000000 4000000000 0:0 1000000000 1 1"
+    );
+    assert_eq!(
+        stat(&mounted, "dev/console"),
+        "character special file 620 0 5 5:1 1000000000 1 0"
+    );
+    assert_eq!(stat(&mounted, "dev/vda3"), "block special file 660 0 0 fe:3 1000000000 1 0");
+    assert_eq!(stat(&mounted, "pipe"), "fifo 644 0 0 0:0 1000000000 1 0");
+    assert_eq!(stat(&mounted, "one"), "regular file 644 0 0 0:0 1000000000 2 6");
+    assert_eq!(stat(&mounted, "sticky"), "directory 1777 0 0 0:0 1000000000 2 0");
+    let times = mounted.shell("stat -c %.9Y \"$MNT/old\"").ok();
+    assert_eq!(times.stdout.trim(), "-5.500000000");
+    let same = mounted.shell("test \"$MNT/one\" -ef \"$MNT/two\"; readlink \"$MNT/link\"").ok();
+    assert_eq!(same.stdout.trim(), "../nowhere");
+    let far = mounted.shell(&format!("cat \"$MNT/{}\"", archives::long_path())).ok();
+    assert_eq!(far.stdout, "far down\n");
+    let xattr = mounted.shell("getfattr --only-values -n user.comment \"$MNT/old\"").ok();
+    assert_eq!(xattr.stdout, "kept");
+    mounted.end();
+}
+
+/// A tree as `outcrop ls` describes it, without the root, whose times a mount may change.
+fn listing(spec: &std::path::Path) -> String {
+    run(outcrop().args(["ls", "-R", "--json"]).arg(spec)).ok().stdout
+}
+
+#[test]
+fn capturing_again_gives_an_equal_tree() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("all.tar", archives::everything());
+    let out = scratch.join("again.tar");
+    let mounted = Mounted::new(
+        &scratch,
+        ["--layer".as_ref(), tar.as_os_str(), "--rw".as_ref(), "--capture".as_ref(), out.as_os_str()],
+    );
+    mounted.end();
+    let (before, after) = (listing(&tar), listing(&out));
+    assert!(before.contains("\"dev/console\"") || before.contains("/dev/console"), "{before}");
+    assert_eq!(before, after);
+    let pax = std::fs::read(&out).unwrap();
+    let find = |text: &[u8]| pax.windows(text.len()).any(|window| window == text);
+    assert!(find(b"SCHILY.xattr.user.comment=kept"));
+    assert!(find(b"SCHILY.xattr.security.capability="));
+    assert!(find(b"mtime=-5.5"));
+}
+
+#[test]
+fn every_compression_shows_the_same_tree() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("a.tar", archives::everything());
+    let plain = listing(&tar);
+    for (program, ending) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst"), ("bzip2", "bz2")] {
+        let packed = scratch.join(&format!("a.tar.{ending}"));
+        let script = format!("{program} -q -c '{}' > '{}'", tar.display(), packed.display());
+        run(as_user("sh").args(["-c", &script])).ok();
+        assert_eq!(listing(&packed), plain, "{ending}");
+    }
+}
+
+#[test]
+fn layers_of_every_kind_merge_and_the_later_wins() {
+    let scratch = Scratch::new();
+    let low = scratch.file("low.tar", archives::files(&[("etc/a", b"low"), ("etc/b", b"low")]));
+    let directory = scratch.directory("dir");
+    std::fs::create_dir(directory.join("etc")).unwrap();
+    std::fs::write(directory.join("etc/b"), "dir").unwrap();
+    outcrop_tests::give_to_user(&directory.join("etc"));
+    let list = scratch.file("nodes.list", "d /dev 0755 0 0\nc /dev/null 0666 0 0 1:3\n");
+    let repo = scratch.directory("repo");
+    let script = "git init -q . && mkdir src && echo 'int main;' > src/x.c && git add . \
+                  && git -c user.name=n -c user.email=e commit -q -m m";
+    run(as_user("sh").args(["-c", script]).current_dir(&repo)).ok();
+    let specs = [
+        low.display().to_string(),
+        format!("dir:{}", directory.display()),
+        format!("list:{}", list.display()),
+        format!("git:{}#HEAD:src@/usr/src", repo.display()),
+    ];
+    let arguments: Vec<&str> = specs.iter().flat_map(|spec| ["--layer", spec.as_str()]).collect();
+    let mounted = Mounted::new(&scratch, arguments);
+    assert_eq!(mounted.shell("cat \"$MNT/etc/a\" \"$MNT/etc/b\"").ok().stdout, "lowdir");
+    assert_eq!(mounted.shell("cat \"$MNT/usr/src/x.c\"").ok().stdout, "int main;\n");
+    assert!(stat(&mounted, "dev/null").starts_with("character special file 666 0 0 1:3"));
+    mounted.shell("! touch \"$MNT/new\" 2>/dev/null").ok();
+    mounted.end();
+}
+
+#[test]
+fn what_is_written_is_captured_and_layers_stay() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("base.tar", archives::files(&[("keep", b"keep"), ("gone", b"gone")]));
+    let before = std::fs::read(&tar).unwrap();
+    let out = scratch.join("out.tar");
+    let mounted = Mounted::new(
+        &scratch,
+        ["--layer".as_ref(), tar.as_os_str(), "--rw".as_ref(), "--capture".as_ref(), out.as_os_str()],
+    );
+    mounted
+        .shell("cd \"$MNT\"; rm gone; echo new > new; mkdir d; ln new d/hard; ln -s new soft; chmod 0600 keep; mkfifo p")
+        .ok();
+    mounted.end();
+    assert_eq!(std::fs::read(&tar).unwrap(), before);
+    let listed = run(Command::new("tar").arg("-tvf").arg(&out)).ok().stdout;
+    for wanted in ["-rw-------", "keep", "soft -> new", "link to", "prw-"] {
+        assert!(listed.contains(wanted), "{wanted} in {listed}");
+    }
+    assert!(!listed.contains("gone"), "{listed}");
+}
+
+#[test]
+fn a_signal_and_fusermount_both_end_the_server() {
+    for end in ["TERM", "INT", "unmount"] {
+        let scratch = Scratch::new();
+        let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));
+        let mounted = Mounted::new(&scratch, ["--layer".as_ref(), tar.as_os_str()]);
+        let mountpoint = mounted.mountpoint.display().to_string();
+        assert!(!processes_with(&mountpoint).is_empty());
+        if end == "unmount" {
+            run(as_user("fusermount3").args(["-u", &mountpoint])).ok();
+        } else {
+            run(as_user("pkill").args([&format!("-{end}"), "-f", &mountpoint])).ok();
+        }
+        wait_until("the server's end", Duration::from_secs(20), || {
+            processes_with(&mountpoint).is_empty()
+        });
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&mountpoint), "{end} left a mount");
+    }
+}
+
+#[test]
+fn the_mount_of_a_killed_server_is_recognised_and_cleaned() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));
+    let mounted = Mounted::new(&scratch, ["--layer".as_ref(), tar.as_os_str()]);
+    let mountpoint = mounted.mountpoint.display().to_string();
+    run(as_user("pkill").args(["-KILL", "-f", &mountpoint])).ok();
+    wait_until("the server's end", Duration::from_secs(20), || {
+        processes_with(&mountpoint).is_empty()
+    });
+    mounted.shell("! cat \"$MNT/f\" 2>/dev/null").ok();
+    let again = Mounted::new(&scratch, ["--layer".as_ref(), tar.as_os_str()]);
+    assert_eq!(again.shell("cat \"$MNT/f\"").ok().stdout, "1");
+    again.end();
+    std::mem::forget(mounted);
+}
+
+#[test]
+fn a_damaged_index_is_made_anew() {
+    let scratch = Scratch::new();
+    let store = scratch.directory("store");
+    let tar = scratch.file("a.tar", archives::everything());
+    let list = || {
+        let mut command = outcrop();
+        command.env("OUTCROP_HOME", &store).args(["ls", "-R"]).arg(&tar);
+        run(&mut command).ok()
+    };
+    let before = list();
+    assert!(!before.stderr.contains("anew"), "{}", before.stderr);
+    let layers = store.join("layers");
+    let mut spoiled = 0;
+    for entry in std::fs::read_dir(&layers).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "index") {
+            let mut bytes = std::fs::read(entry.path()).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            // Root may write where the mode forbids it; the owner is kept.
+            std::fs::write(entry.path(), bytes).unwrap();
+            spoiled += 1;
+        }
+    }
+    assert_eq!(spoiled, 1);
+    let after = list();
+    assert_eq!(before.stdout, after.stdout);
+    assert!(after.stderr.contains("anew"), "{}", after.stderr);
+}
