@@ -12,9 +12,6 @@ mod pax;
 pub mod reader;
 mod sparse;
 
-#[cfg(test)]
-mod tests;
-
 pub use compression::Compression;
 pub use import::{Interpretation, import};
 pub use input::{Input, Seekable, Stream};

@@ -236,15 +236,14 @@ mod tests {
 
     #[test]
     fn an_empty_value_takes_back() {
-        let extended = apply(b"10 path=a\n9 path=\n").unwrap();
+        let extended = apply(b"10 path=a\n8 path=\n").unwrap();
         assert_eq!(extended.path, None);
     }
 
     #[test]
     fn xattrs_of_both_writers() {
         let extended =
-            apply(b"30 SCHILY.xattr.user.a%3Db=x\0\n33 LIBARCHIVE.xattr.user.c=AAEC/w==\n");
-        // The NUL and the newline are part of the first value's record length.
+            apply(b"30 SCHILY.xattr.user.a%3Db=x\0\n36 LIBARCHIVE.xattr.user.c=AAEC/w==\n");
         let extended = extended.unwrap();
         assert_eq!(extended.xattrs.get(&b"user.a=b"[..]).unwrap(), b"x\0");
         assert_eq!(extended.xattrs.get(&b"user.c"[..]).unwrap(), b"\0\x01\x02\xff");

@@ -5,9 +5,6 @@ mod format;
 mod map;
 mod reader;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use builder::printable;
 pub use builder::{Builder, Content, NewNode};
 pub use format::{SourceIdentity, SparseRun};
