@@ -47,15 +47,8 @@ pub fn open_valid(path: &Path, source: &SourceIdentity, data_size: u64) -> Resul
             Ok(Some(index))
         }
         Ok(_) => Ok(None),
-        // An empty file cannot be mapped.
-        Err(Error::Host { source, .. })
-            if matches!(
-                source.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput
-            ) =>
-        {
-            Ok(None)
-        }
+        // Missing, empty or out of reach: an index is only derived data, and is made anew.
+        Err(Error::Host { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
