@@ -1,1 +1,221 @@
-//! Opening a layer from a specification such as `git:REPO#REV` or a bare path.
+//! From a layer's specification, as people write it, to the layer (docs/layers.md).
+
+#![forbid(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Layer;
+use super::cache::{Archive, LayerCache, OnProgress};
+use super::placed::Placed;
+use super::synthetic;
+use crate::error::{Error, Result};
+
+/// Where a layer comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file or directory that is recognised by its content.
+    Path(PathBuf),
+    /// A tar, compressed or not, or a Debian package.
+    Archive(PathBuf),
+    Git {
+        repository: PathBuf,
+        /// `HEAD` where none is given.
+        revision: Option<String>,
+        subdirectory: Option<String>,
+    },
+    Directory(PathBuf),
+    /// A node list.
+    List(PathBuf),
+    /// An artifact of the store, by key.
+    Artifact(String),
+}
+
+/// A layer's specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub source: Source,
+    /// The directory at which the layer's root appears; `None` for the root.
+    pub at: Option<Vec<u8>>,
+}
+
+/// What opening needs from outside.
+pub struct Opener<'a> {
+    pub cache: &'a LayerCache,
+    pub progress: OnProgress<'a>,
+    /// Finds the layer of an artifact's key.
+    pub artifact: &'a dyn Fn(&str) -> Result<Arc<dyn Layer>>,
+}
+
+impl Spec {
+    /// Reads a specification; looks at nothing but the text.
+    pub fn parse(text: impl AsRef<OsStr>) -> Result<Spec> {
+        let text = text.as_ref();
+        let bytes = text.as_bytes();
+        let (source, at) = match bytes.windows(2).rposition(|pair| pair == b"@/") {
+            Some(position) => {
+                let (source, at) = bytes.split_at_checked(position).unwrap_or((bytes, b""));
+                (source, at.get(1..).filter(|at| *at != b"/"))
+            }
+            None => (bytes, None),
+        };
+        let invalid =
+            |problem: &str| Error::Invalid(format!("The layer '{}' {problem}.", text.display()));
+        if let Some(at) = at
+            && at.split(|&b| b == b'/').any(|name| name == b"." || name == b"..")
+        {
+            return Err(invalid("is placed at a path with '.' or '..'; give a plain one"));
+        }
+        let source = parse_source(source).map_err(|problem| invalid(&problem))?;
+        Ok(Spec { source, at: at.map(<[u8]>::to_vec) })
+    }
+}
+
+fn parse_source(text: &[u8]) -> Result<Source, String> {
+    let path = |rest: &[u8]| match rest {
+        b"" => Err("names no file".to_owned()),
+        _ => Ok(PathBuf::from(OsString::from_vec(rest.to_vec()))),
+    };
+    if let Some(rest) = text.strip_prefix(b"tar:") {
+        return path(rest).map(Source::Archive);
+    }
+    if let Some(rest) = text.strip_prefix(b"dir:") {
+        return path(rest).map(Source::Directory);
+    }
+    if let Some(rest) = text.strip_prefix(b"list:") {
+        return path(rest).map(Source::List);
+    }
+    if let Some(rest) = text.strip_prefix(b"git:") {
+        return parse_git(rest);
+    }
+    if let Some(rest) = text.strip_prefix(b"artifact:") {
+        let key = utf8(rest)?;
+        return match key.is_empty() {
+            true => Err("names no artifact".to_owned()),
+            false => Ok(Source::Artifact(key)),
+        };
+    }
+    if text.starts_with(b"oci:") {
+        return Err("is an OCI image, which cannot be opened yet; unpack its layers' \
+                    blobs and give them one by one"
+            .to_owned());
+    }
+    path(text).map(Source::Path)
+}
+
+fn parse_git(rest: &[u8]) -> Result<Source, String> {
+    let (repository, revision) = match rest.iter().position(|&b| b == b'#') {
+        Some(hash) => (
+            rest.get(..hash).unwrap_or_default(),
+            Some(utf8(rest.get(hash.saturating_add(1)..).unwrap_or_default())?),
+        ),
+        None => (rest, None),
+    };
+    if repository.is_empty() {
+        return Err("names no repository".to_owned());
+    }
+    let (revision, subdirectory) = match revision {
+        Some(text) => match text.split_once(':') {
+            Some((revision, subdirectory)) => {
+                (Some(revision.to_owned()), Some(subdirectory.to_owned()))
+            }
+            None => (Some(text), None),
+        },
+        None => (None, None),
+    };
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    Ok(Source::Git {
+        repository: PathBuf::from(OsString::from_vec(repository.to_vec())),
+        revision: given(revision),
+        subdirectory: given(subdirectory),
+    })
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| "has a part that is not UTF-8".to_owned())
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Path(path) => write!(f, "{}", path.display())?,
+            Source::Archive(path) => write!(f, "tar:{}", path.display())?,
+            Source::Directory(path) => write!(f, "dir:{}", path.display())?,
+            Source::List(path) => write!(f, "list:{}", path.display())?,
+            Source::Artifact(key) => write!(f, "artifact:{key}")?,
+            Source::Git { repository, revision, subdirectory } => {
+                write!(f, "git:{}", repository.display())?;
+                match (revision, subdirectory) {
+                    (None, None) => {}
+                    (revision, None) => write!(f, "#{}", revision.as_deref().unwrap_or(""))?,
+                    (revision, Some(subdirectory)) => {
+                        write!(f, "#{}:{subdirectory}", revision.as_deref().unwrap_or(""))?;
+                    }
+                }
+            }
+        }
+        match &self.at {
+            Some(at) => write!(f, "@{}", at.escape_ascii()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens a layer, preparing archives in the cache where need be.
+pub fn open(spec: &Spec, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {
+    let layer: Arc<dyn Layer> = match &spec.source {
+        Source::Path(path) => open_path(path, opener)?,
+        Source::Archive(path) => open_archive(path, opener)?,
+        Source::Git { repository, revision, subdirectory } => {
+            open_git(repository, revision.as_deref().unwrap_or("HEAD"), subdirectory.as_deref())?
+        }
+        Source::Directory(path) => open_directory(path)?,
+        Source::List(path) => open_list(path)?,
+        Source::Artifact(key) => (opener.artifact)(key)?,
+    };
+    match &spec.at {
+        Some(at) => Ok(Arc::new(Placed::new(layer, at)?)),
+        None => Ok(layer),
+    }
+}
+
+fn open_path(path: &Path, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {
+    let metadata = std::fs::metadata(path).map_err(|e| Error::host("cannot open", path, e))?;
+    if metadata.is_dir() {
+        return open_directory(path);
+    }
+    open_archive(path, opener)
+}
+
+fn open_archive(path: &Path, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {
+    Ok(Arc::new(opener.cache.open(&Archive::new(path), opener.progress)?))
+}
+
+fn open_list(path: &Path) -> Result<Arc<dyn Layer>> {
+    let text = std::fs::read(path).map_err(|e| Error::host("cannot read", path, e))?;
+    let label = path.display().to_string();
+    let nodes = synthetic::parse(&text)
+        .map_err(|error| Error::malformed(label.clone(), error.to_string()))?;
+    Ok(Arc::new(synthetic::layer(&label, nodes)?))
+}
+
+fn open_git(
+    repository: &Path,
+    revision: &str,
+    _subdirectory: Option<&str>,
+) -> Result<Arc<dyn Layer>> {
+    Err(Error::Invalid(format!(
+        "Git layers are not available in this build ({} at {revision}).",
+        repository.display()
+    )))
+}
+
+fn open_directory(path: &Path) -> Result<Arc<dyn Layer>> {
+    Err(Error::Invalid(format!(
+        "Directory layers are not available in this build ({}).",
+        path.display()
+    )))
+}
