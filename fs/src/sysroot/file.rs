@@ -69,6 +69,11 @@ impl FileData {
         self.data_bytes.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(super) fn extent_count(&self) -> usize {
+        self.state.read().extents.extents().len()
+    }
+
     pub(super) fn write(&self) -> Writer<'_> {
         Writer { data: self, state: self.state.write() }
     }

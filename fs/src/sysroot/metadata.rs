@@ -11,7 +11,7 @@ use super::create::TARGET_MAX;
 use super::file::FileData;
 use crate::error::{Errno, Result};
 use crate::filesystem::{SetAttributes, SetTime, SetXattr};
-use crate::node::{Attributes, Ino, Kind, Xattrs};
+use crate::node::{Attributes, Ino, Kind, ROOT_INO, Xattrs};
 
 const SETUID: u16 = 0o4000;
 const SETGID: u16 = 0o2000;
@@ -82,7 +82,11 @@ impl Sysroot {
     }
 
     fn lower_xattrs(&self, ino: Ino) -> Result<Xattrs> {
-        let Some(source) = self.tree.origin(ino) else { return Ok(Xattrs::new()) };
+        let source = match self.tree.origin(ino) {
+            Some(source) => source,
+            None if ino == ROOT_INO => return Ok(Xattrs::new()),
+            None => return Err(Errno::STALE.into()),
+        };
         let layer = self.tree.layer(source)?;
         if layer.has_xattrs(source.entry)? { layer.xattrs(source.entry) } else { Ok(Xattrs::new()) }
     }

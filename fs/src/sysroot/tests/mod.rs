@@ -4,7 +4,6 @@ mod content;
 mod data;
 mod directories;
 mod layer;
-mod memory;
 mod merge;
 mod model;
 mod operations;
@@ -17,7 +16,7 @@ use std::sync::Arc;
 
 use super::{Options, Policy, Sysroot, Zone};
 use crate::error::{Errno, Result};
-use crate::filesystem::{Creation, Filesystem};
+use crate::filesystem::{Creation, Filesystem, Rename, SetAttributes, SetXattr};
 use crate::layer::Layer;
 use crate::node::{Attributes, Ino, Kind};
 use layer::MemoryLayer;

@@ -13,7 +13,7 @@ use super::model::{Id, Model, ROOT, Said};
 use super::{CREATION, content_of, writable};
 use crate::error::{Errno, Result};
 use crate::filesystem::{Allocate, Filesystem, Rename, Seek, SetAttributes, SetXattr};
-use crate::node::{Device, Ino, Kind, ROOT_INO};
+use crate::node::{Attributes, Device, Ino, Kind, ROOT_INO};
 use crate::sysroot::Sysroot;
 
 /// Nodes and directories are picked by index, modulo what there is.
@@ -320,7 +320,7 @@ impl Pair {
 
     fn created(
         &mut self,
-        outcome: Result<crate::node::Attributes>,
+        outcome: Result<Attributes>,
         expected: std::result::Result<Id, Errno>,
     ) -> TestCaseResult {
         let outcome = outcome.map(|made| made.ino);
@@ -503,6 +503,39 @@ fn same<T: PartialEq + Debug>(
 ) -> TestCaseResult {
     prop_assert_eq!(got.map_err(|error| error.errno()), expected);
     Ok(())
+}
+
+/// Every path of a tree with its node.
+fn walk(sysroot: &Sysroot) -> Vec<(Vec<u8>, Attributes)> {
+    let mut found = Vec::new();
+    let mut waiting = vec![b"/".to_vec()];
+    while let Some(path) = waiting.pop() {
+        let attributes = sysroot.resolve(&path).unwrap();
+        if attributes.meta.kind.is_directory() {
+            let names = read_names(sysroot, attributes.ino).into_keys();
+            waiting.extend(names.map(|name| [path.as_slice(), b"/", &name].concat()));
+        }
+        found.push((path, attributes));
+    }
+    found
+}
+
+proptest! {
+    #[test]
+    fn a_number_is_understood_before_anything_was_looked_up(
+        layers in vec(vec(wish(), 0..12), 1..5),
+    ) {
+        let warm = Pair::new(layers.clone()).sysroot;
+        for (path, attributes) in walk(&warm) {
+            let cold = Pair::new(layers.clone()).sysroot;
+            prop_assert_eq!(cold.attributes(attributes.ino).unwrap(), attributes, "{:?}", &path);
+            if attributes.meta.kind.is_directory() {
+                let cold = Pair::new(layers.clone()).sysroot;
+                let expected = read_names(&warm, attributes.ino);
+                prop_assert_eq!(read_names(&cold, attributes.ino), expected);
+            }
+        }
+    }
 }
 
 proptest! {
