@@ -1,0 +1,278 @@
+//! Changing attributes, extended attributes and kinds.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::Sysroot;
+use super::access::{now, writable};
+use super::changes::{Body, Changes, Node, is_lower};
+use super::create::TARGET_MAX;
+use super::file::FileData;
+use crate::error::{Errno, Result};
+use crate::filesystem::{SetAttributes, SetTime, SetXattr};
+use crate::node::{Attributes, Ino, Kind, ROOT_INO, Xattrs};
+
+const SETUID: u16 = 0o4000;
+const SETGID: u16 = 0o2000;
+const GROUP_EXECUTE: u16 = 0o0010;
+/// File capabilities: a privilege like setuid, so it goes with it.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Limits of the kernel's own interface (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX`).
+const XATTR_NAME_MAX: usize = 255;
+const XATTR_SIZE_MAX: usize = 65_536;
+
+impl Sysroot {
+    pub(super) fn change_attributes(&self, ino: Ino, set: &SetAttributes) -> Result<Attributes> {
+        if *set == SetAttributes::default() {
+            return self.attributes_of(&self.changes.read(), ino);
+        }
+        if let Some(size) = set.size {
+            self.resize(ino, size)?;
+        }
+        let mut changes = self.changes.write();
+        self.check_writable(&changes, ino)?;
+        self.copy_up(&mut changes, ino)?;
+        if set.kill_privileges {
+            self.kill_privileges(&mut changes, ino)?;
+        }
+        let now = now();
+        let node = changes.node_mut(ino)?;
+        let time = |set: SetTime| match set {
+            SetTime::Now => now,
+            SetTime::At(at) => at,
+        };
+        node.meta.mode = set.mode.map_or(node.meta.mode, |mode| mode & 0o7777);
+        node.meta.uid = set.uid.unwrap_or(node.meta.uid);
+        node.meta.gid = set.gid.unwrap_or(node.meta.gid);
+        node.atime = set.atime.map_or(node.atime, time);
+        node.meta.mtime = set.mtime.map_or(node.meta.mtime, time);
+        node.ctime = now;
+        self.attributes_of(&changes, ino)
+    }
+
+    fn kill_privileges(&self, changes: &mut Changes, ino: Ino) -> Result<()> {
+        if changes.node_mut(ino)?.meta.kind.is_directory() {
+            return Ok(());
+        }
+        if self.with_xattrs(changes, ino, |xattrs| xattrs.contains_key(CAPABILITY))? {
+            self.own_xattrs(changes, ino)?.remove(CAPABILITY);
+        }
+        let mode = &mut changes.node_mut(ino)?.meta.mode;
+        *mode &= !SETUID;
+        if *mode & GROUP_EXECUTE != 0 {
+            *mode &= !SETGID;
+        }
+        Ok(())
+    }
+
+    pub(super) fn with_xattrs<T>(
+        &self,
+        changes: &Changes,
+        ino: Ino,
+        visit: impl FnOnce(&Xattrs) -> T,
+    ) -> Result<T> {
+        match changes.nodes.get(&ino) {
+            Some(Node { xattrs: Some(xattrs), .. }) => Ok(visit(xattrs)),
+            Some(_) if !is_lower(ino) => Ok(visit(&Xattrs::new())),
+            None if !is_lower(ino) => Err(Errno::STALE.into()),
+            _ => Ok(visit(&self.lower_xattrs(ino)?)),
+        }
+    }
+
+    fn lower_xattrs(&self, ino: Ino) -> Result<Xattrs> {
+        let source = match self.tree.origin(ino) {
+            Some(source) => source,
+            None if ino == ROOT_INO => return Ok(Xattrs::new()),
+            None => return Err(Errno::STALE.into()),
+        };
+        let layer = self.tree.layer(source)?;
+        if layer.has_xattrs(source.entry)? { layer.xattrs(source.entry) } else { Ok(Xattrs::new()) }
+    }
+
+    /// The node's own xattrs, to be changed.
+    fn own_xattrs<'a>(&self, changes: &'a mut Changes, ino: Ino) -> Result<&'a mut Xattrs> {
+        let lower = if is_lower(ino) && self.copy_up(changes, ino)?.xattrs.is_none() {
+            self.lower_xattrs(ino)?
+        } else {
+            Xattrs::new()
+        };
+        Ok(changes.node_mut(ino)?.xattrs.get_or_insert_with(|| Box::new(lower)))
+    }
+
+    pub(super) fn put_xattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+    ) -> Result<()> {
+        if name.is_empty() || name.len() > XATTR_NAME_MAX {
+            return Err(Errno::RANGE.into());
+        }
+        if value.len() > XATTR_SIZE_MAX {
+            return Err(Errno::TOOBIG.into());
+        }
+        let mut changes = self.changes.write();
+        self.check_writable(&changes, ino)?;
+        let exists = self.with_xattrs(&changes, ino, |xattrs| xattrs.contains_key(name))?;
+        match how {
+            SetXattr::Create if exists => return Err(Errno::EXIST.into()),
+            SetXattr::Replace if !exists => return Err(Errno::NODATA.into()),
+            _ => {}
+        }
+        self.own_xattrs(&mut changes, ino)?.insert(name.to_vec(), value.to_vec());
+        changes.node_mut(ino)?.ctime = now();
+        Ok(())
+    }
+
+    pub(super) fn drop_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        let mut changes = self.changes.write();
+        self.check_writable(&changes, ino)?;
+        if !self.with_xattrs(&changes, ino, |xattrs| xattrs.contains_key(name))? {
+            return Err(Errno::NODATA.into());
+        }
+        self.own_xattrs(&mut changes, ino)?.remove(name);
+        changes.node_mut(ino)?.ctime = now();
+        Ok(())
+    }
+
+    pub(super) fn turn_into(&self, ino: Ino, kind: Kind) -> Result<()> {
+        let old = self.attributes_of(&self.changes.read(), ino)?.meta;
+        if old.kind.is_directory() || kind.is_directory() {
+            return Err(Errno::ISDIR.into());
+        }
+        let (body, size) = match (old.kind, kind) {
+            (from, to) if from == to => return self.check_writable(&self.changes.read(), ino),
+            (Kind::File, Kind::Symlink) => {
+                let target = self.target_in_file(ino, old.size)?;
+                let size = target.len() as u64;
+                (Body::Target(target.into()), size)
+            }
+            (Kind::Symlink, Kind::File) => {
+                let target = self.target(ino)?;
+                let spool = self.spool.as_ref().ok_or(Errno::ROFS)?;
+                let data = FileData::empty(Arc::clone(spool));
+                data.write().write(0, &target)?;
+                (Body::Data(Arc::new(data)), target.len() as u64)
+            }
+            (_, Kind::Symlink) => return Err(Errno::INVAL.into()),
+            (_, kind) => (self.new_body(kind)?, 0),
+        };
+        let mut changes = self.changes.write();
+        self.check_writable(&changes, ino)?;
+        let node = self.copy_up(&mut changes, ino)?;
+        let replaced = std::mem::replace(&mut node.body, body);
+        node.meta.kind = kind;
+        node.meta.size = size;
+        node.ctime = now();
+        drop(changes);
+        drop(replaced);
+        Ok(())
+    }
+
+    /// A file's content as the target of a symlink.
+    fn target_in_file(&self, ino: Ino, size: u64) -> Result<Vec<u8>> {
+        let length = usize::try_from(size).map_err(|_| Errno::NAMETOOLONG)?;
+        if length > TARGET_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        let mut target = vec![0; length];
+        let read = self.read_data(ino, 0, &mut target)?;
+        target.truncate(read);
+        check_target(&target)?;
+        Ok(target)
+    }
+
+    pub(super) fn target(&self, ino: Ino) -> Result<Vec<u8>> {
+        let changes = self.changes.read();
+        match changes.nodes.get(&ino) {
+            Some(node) if node.meta.kind != Kind::Symlink => return Err(Errno::INVAL.into()),
+            Some(Node { body: Body::Target(target), .. }) => return Ok(target.to_vec()),
+            None if !is_lower(ino) => return Err(Errno::STALE.into()),
+            _ => {}
+        }
+        drop(changes);
+        if self.tree.metadata(ino)?.kind != Kind::Symlink {
+            return Err(Errno::INVAL.into());
+        }
+        let source = self.tree.origin(ino).ok_or(Errno::STALE)?;
+        self.tree.layer(source)?.read_link(source.entry)
+    }
+
+    /// Records what writing did to a file. Call it while the file's data is still locked.
+    pub(super) fn record_write(
+        &self,
+        ino: Ino,
+        data: &Arc<FileData>,
+        size: impl FnOnce(u64) -> u64,
+    ) -> Result<()> {
+        let mut changes = self.changes.write();
+        let node = changes.node_mut(ino)?;
+        match &node.body {
+            Body::Data(current) if Arc::ptr_eq(current, data) => {}
+            _ => return Err(Errno::STALE.into()),
+        }
+        node.meta.size = size(node.meta.size);
+        node.touch(now());
+        Ok(())
+    }
+
+    /// The data of a file, ready to be changed.
+    pub(super) fn data_for_write(&self, ino: Ino) -> Result<Arc<FileData>> {
+        if let Some(Node { body: Body::Data(data), place, .. }) =
+            self.changes.read().nodes.get(&ino)
+        {
+            writable(*place)?;
+            return Ok(Arc::clone(data));
+        }
+        let mut changes = self.changes.write();
+        check_file(self.kind_of(&changes, ino)?)?;
+        self.check_writable(&changes, ino)?;
+        let spool = self.spool.as_ref().ok_or(Errno::ROFS)?;
+        let node = self.copy_up(&mut changes, ino)?;
+        if let Body::Data(data) = &node.body {
+            return Ok(Arc::clone(data));
+        }
+        let source = self.tree.origin(ino).ok_or(Errno::STALE)?;
+        let layer = self.tree.layer(source)?;
+        let data = FileData::of_lower(Arc::clone(spool), layer, source, node.meta.size)?;
+        let data = Arc::new(data);
+        node.body = Body::Data(Arc::clone(&data));
+        Ok(data)
+    }
+
+    /// `stat` of what is a file: its size.
+    pub(super) fn file_size(&self, ino: Ino) -> Result<u64> {
+        let changes = self.changes.read();
+        let meta = match changes.nodes.get(&ino) {
+            Some(node) => node.meta,
+            None if is_lower(ino) => self.tree.metadata(ino)?,
+            None => return Err(Errno::STALE.into()),
+        };
+        check_file(meta.kind)?;
+        Ok(meta.size)
+    }
+}
+
+pub(super) fn check_file(kind: Kind) -> Result<()> {
+    match kind {
+        Kind::File => Ok(()),
+        Kind::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(Errno::INVAL.into()),
+    }
+}
+
+pub(super) fn check_target(target: &[u8]) -> Result<()> {
+    if target.is_empty() {
+        return Err(Errno::NOENT.into());
+    }
+    if target.len() > TARGET_MAX {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    if target.contains(&0) {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(())
+}
