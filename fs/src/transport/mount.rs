@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fuser::{Config, MountOption, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 
 use super::fuse::{Adapter, Caching};
 use super::mount_error::MountError;
@@ -95,33 +95,33 @@ pub enum Unmounted {
     Already,
 }
 
-/// Whether a session still runs, and how it ended.
+/// Whether a session still runs.
 #[derive(Default)]
 struct Ending {
-    ended: Mutex<Option<io::Result<()>>>,
+    ended: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Ending {
-    fn set(&self, result: io::Result<()>) {
-        *self.ended.lock() = Some(result);
+    fn set(&self) {
+        *self.ended.lock() = true;
         self.changed.notify_all();
     }
 
     fn has_come(&self) -> bool {
-        self.ended.lock().is_some()
+        *self.ended.lock()
     }
 
     /// Waits until the session has ended; false when the time is over first.
     fn wait(&self, limit: Option<Duration>) -> bool {
         let mut ended = self.ended.lock();
         let until = limit.map(|limit| Instant::now() + limit);
-        while ended.is_none() {
+        while !*ended {
             match until {
                 None => self.changed.wait(&mut ended),
                 Some(until) => {
                     if self.changed.wait_until(&mut ended, until).timed_out() {
-                        return ended.is_some();
+                        return *ended;
                     }
                 }
             }
@@ -162,7 +162,7 @@ impl Unmounter {
 /// A mounted tree. Dropping it unmounts.
 pub struct Mount {
     unmounter: Unmounter,
-    session: Option<JoinHandle<()>>,
+    session: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Mount {
@@ -196,7 +196,8 @@ impl Mount {
                 // The end of the session drops the tree, and with it what the tree holds open.
                 let result = session.run();
                 cleaner.after_the_session();
-                ending.set(result);
+                ending.set();
+                result
             })
             .map_err(|source| host("cannot start a thread for", &mountpoint, source))?;
         let mount = Mount { unmounter, session: Some(session) };
@@ -217,31 +218,28 @@ impl Mount {
 
     /// Unmounts. See [`Unmounter::unmount`].
     pub fn unmount(mut self) -> Result<Unmounted, MountError> {
-        let result = self.unmounter.unmount();
-        self.join();
-        result
+        let how = self.unmounter.unmount()?;
+        self.join()?;
+        Ok(how)
     }
 
     /// Returns when the mount is gone: unmounted from outside, or through an [`Unmounter`].
     pub fn wait(mut self) -> Result<(), MountError> {
         self.unmounter.ending.wait(None);
-        self.join();
-        match self.unmounter.ending.ended.lock().take() {
-            Some(Err(source)) => {
-                Err(host("the connection to the kernel broke for", self.mountpoint(), source))
-            }
-            _ => Ok(()),
-        }
+        self.join()
     }
 
-    /// Waits for the session's thread if it is about to end; a detached mount lives on.
-    fn join(&mut self) {
-        if self.unmounter.ending.has_come()
-            && let Some(session) = self.session.take()
-            && session.join().is_err()
-        {
-            log::error!("the thread of {} panicked", self.mountpoint().display());
+    /// What the session's thread has to say, if it has ended; a detached mount lives on.
+    fn join(&mut self) -> Result<(), MountError> {
+        if !self.unmounter.ending.has_come() {
+            return Ok(());
         }
+        let ended = match self.session.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => return Ok(()),
+            Some(Ok(Err(error))) => error,
+            Some(Err(_)) => io::Error::other("the thread that served it panicked"),
+        };
+        Err(host("the connection to the kernel broke for", self.mountpoint(), ended))
     }
 }
 
@@ -250,10 +248,9 @@ impl Drop for Mount {
         if self.session.is_none() {
             return;
         }
-        if let Err(error) = self.unmounter.unmount() {
+        if let Err(error) = self.unmounter.unmount().and_then(|_| self.join()) {
             log::error!("{error}");
         }
-        self.join();
     }
 }
 
@@ -295,9 +292,11 @@ pub fn clean_stale(mountpoint: &Path) -> Result<bool, MountError> {
     Ok(cleaned)
 }
 
-/// Whether the daemon behind the path is dead.
+/// Whether the daemon behind the path is dead. A plain stat(2) may be answered from what the
+/// kernel remembers of the dead daemon's words.
 fn is_stale(path: &Path) -> bool {
-    matches!(rustix::fs::stat(path), Err(Errno::NOTCONN | Errno::CONNABORTED))
+    let result = statx(CWD, path, AtFlags::STATX_FORCE_SYNC, StatxFlags::TYPE);
+    matches!(result, Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 fn host(doing: &'static str, path: &Path, source: io::Error) -> MountError {

@@ -223,11 +223,6 @@ impl MemoryTree {
         self.state.read().nodes.len()
     }
 
-    /// All holds on a node.
-    pub fn holds(&self, ino: Ino) -> u64 {
-        self.state.read().node(ino).map_or(0, |node| node.holds)
-    }
-
     fn writable(&self) -> Result<()> {
         if self.immutable { Err(Errno::ROFS.into()) } else { Ok(()) }
     }

@@ -44,8 +44,29 @@ fn everything_works_as_an_ordinary_user() {
     assert!(text.contains("lifecycle"), "nothing was run:\n{text}");
 }
 
-/// A process that mounts on `mountpoint` and serves until it is killed.
-pub(super) fn start_daemon(mountpoint: &std::path::Path) -> Child {
+/// A process that mounts and serves until it is killed, at the latest when the test ends.
+pub(super) struct Daemon {
+    child: Child,
+    mountpoint: PathBuf,
+}
+
+impl Daemon {
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if let Err(error) = crate::transport::clean_stale(&self.mountpoint) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+pub(super) fn start_daemon(mountpoint: &std::path::Path) -> Daemon {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "transport::tests::ordinary_user::daemon"])
         .env(DAEMON_MOUNTPOINT, mountpoint)
@@ -53,8 +74,9 @@ pub(super) fn start_daemon(mountpoint: &std::path::Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let daemon = Daemon { child, mountpoint: mountpoint.to_owned() };
     eventually("the daemon has mounted", || mountpoint.join("alive").exists());
-    child
+    daemon
 }
 
 #[test]
