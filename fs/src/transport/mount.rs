@@ -27,6 +27,8 @@ mod unmounting;
 const SUBTYPE: &str = "outcrop";
 const FILE_SYSTEM: &str = "fuse.outcrop";
 const DEVICE: &str = "/dev/fuse";
+/// Where fuser looks for the mount helper first.
+const HELPER_VARIABLE: &str = "FUSERMOUNT_PATH";
 /// Open descriptors below this are standard input, output and error.
 const FIRST_FREE_DESCRIPTOR: i32 = 3;
 /// More threads than this only wait for each other: the kernel's queue is one.
@@ -153,9 +155,18 @@ impl Unmounter {
         Ok(how)
     }
 
-    /// Whether the mount table's topmost entry at the mount point is this mount, not a later one.
+    /// Whether the mount table still has this mount; an error if another hides it.
     fn is_listed(&self) -> Result<bool, MountError> {
-        Ok(find(&self.entry.mountpoint)?.as_ref() == Some(&self.entry))
+        let path = &self.entry.mountpoint;
+        let mounts = table(path)?;
+        match mounts.last() {
+            Some(top) if *top == self.entry => Ok(true),
+            Some(top) if mounts.contains(&self.entry) => Err(MountError::NotUnmounted {
+                path: path.clone(),
+                reason: format!("a mount of type {} is on top of it", top.file_system),
+            }),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -303,9 +314,14 @@ fn host(doing: &'static str, path: &Path, source: io::Error) -> MountError {
     MountError::Host { doing, path: path.to_owned(), source }
 }
 
-fn find(mountpoint: &Path) -> Result<Option<TableEntry>, MountError> {
+fn table(mountpoint: &Path) -> Result<Vec<TableEntry>, MountError> {
     mounted_at(mountpoint)
         .map_err(|source| host("cannot read the mount table for", mountpoint, source))
+}
+
+/// The topmost mount at a path.
+fn find(mountpoint: &Path) -> Result<Option<TableEntry>, MountError> {
+    Ok(table(mountpoint)?.pop())
 }
 
 /// The absolute path without symlinks, as the mount table has it. A dead mount cannot be entered:
@@ -351,9 +367,15 @@ fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
     Ok(resolved)
 }
 
+/// Refuses what fuser would panic on, and says what is wrong with the device.
 fn check_device() -> Result<(), MountError> {
+    if std::env::var_os(HELPER_VARIABLE).is_some_and(|path| path.to_str().is_none()) {
+        return Err(MountError::Refused {
+            path: PathBuf::from(DEVICE),
+            reason: format!("{HELPER_VARIABLE} is not UTF-8; unset it"),
+        });
+    }
     match rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-        // fuser panics on such a descriptor.
         Ok(device) if device.as_raw_fd() < FIRST_FREE_DESCRIPTOR => Err(MountError::Refused {
             path: PathBuf::from(DEVICE),
             reason: "standard input, output or error is closed; open /dev/null there".to_owned(),

@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 
 const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
-/// One mount. The device number is its own among all living FUSE mounts.
+/// One mount. Number and device are its own among all that live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableEntry {
+    pub id: u64,
     pub device: String,
     pub mountpoint: PathBuf,
     pub file_system: String,
 }
 
-/// The topmost mount at exactly this (absolute, resolved) path.
-pub(super) fn mounted_at(mountpoint: &Path) -> io::Result<Option<TableEntry>> {
+/// The mounts at exactly this (absolute, resolved) path, the topmost last.
+pub(super) fn mounted_at(mountpoint: &Path) -> io::Result<Vec<TableEntry>> {
     let table = std::fs::read(MOUNT_TABLE)?;
-    let found = parse(&table).filter(|entry| entry.mountpoint == mountpoint).last();
-    Ok(found)
+    Ok(parse(&table).filter(|entry| entry.mountpoint == mountpoint).collect())
 }
 
 fn parse(table: &[u8]) -> impl Iterator<Item = TableEntry> {
@@ -30,11 +30,13 @@ fn parse(table: &[u8]) -> impl Iterator<Item = TableEntry> {
 
 fn parse_line(line: &[u8]) -> Option<TableEntry> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = fields.nth(2)?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = fields.nth(1)?;
     let mountpoint = fields.nth(1)?;
     // A lone dash ends the optional fields.
     let file_system = fields.skip_while(|field| *field != b"-").nth(1)?;
     Some(TableEntry {
+        id,
         device: String::from_utf8_lossy(device).into_owned(),
         mountpoint: PathBuf::from(unescape(mountpoint)),
         file_system: String::from_utf8_lossy(unescape(file_system).as_bytes()).into_owned(),
@@ -72,6 +74,7 @@ mod tests {
         let line =
             b"41 23 0:55 / /tmp/a\\040b\\134c rw,nosuid shared:7 master:1 - fuse.outcrop x rw";
         let expected = TableEntry {
+            id: 41,
             device: "0:55".into(),
             mountpoint: PathBuf::from("/tmp/a b\\c"),
             file_system: "fuse.outcrop".into(),
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn broken_lines_are_passed_over() {
-        assert_eq!(parse(b"\n1 2\n41 23 0:55 / /mnt rw\n").count(), 0);
+        assert_eq!(parse(b"\n1 2\nx 23 0:55 / /mnt rw - a b\n41 23 0:55 / /mnt rw\n").count(), 0);
     }
 
     #[test]
@@ -98,6 +101,6 @@ mod tests {
 
     #[test]
     fn the_root_of_this_machine_is_mounted() {
-        assert!(mounted_at(Path::new("/")).unwrap().is_some());
+        assert!(!mounted_at(Path::new("/")).unwrap().is_empty());
     }
 }

@@ -32,6 +32,8 @@ const USER: &[u8] = b"user.";
 
 const FILE_MODE: u16 = 0o600;
 const DIRECTORY_MODE: u16 = 0o700;
+/// Of every symlink, as the core wants it.
+const SYMLINK_MODE: u16 = 0o777;
 const PERMISSION_BITS: u32 = 0o7777;
 const TYPE_BITS: u32 = 0o170000;
 /// Only one is ever between two writes of a well-behaved QEMU; more must not eat memory.
@@ -105,25 +107,28 @@ impl MappedView {
 
     fn set_mode(&self, ino: Ino, st_mode: u32) -> Result<()> {
         let old = self.kind(ino)?;
-        if st_mode & TYPE_BITS != 0 {
+        let new = if st_mode & TYPE_BITS == 0 {
+            old
+        } else {
             let early = self.early_devices.lock().get(&ino).copied();
             let device = early.unwrap_or_else(|| old.device());
-            let new = Kind::from_mode(st_mode, device).ok_or(Errno::INVAL)?;
-            if new != old {
-                if new.is_directory() || old.is_directory() {
-                    return Err(Errno::INVAL.into());
-                }
-                self.inner.change_kind(ino, new)?;
-            }
-            self.early_devices.lock().remove(&ino);
-            // A symlink's permissions are not anybody's to choose.
-            if new == Kind::Symlink {
-                return Ok(());
-            }
+            Kind::from_mode(st_mode, device).ok_or(Errno::INVAL)?
+        };
+        if new != old && (new.is_directory() || old.is_directory()) {
+            return Err(Errno::INVAL.into());
         }
-        let mode = (st_mode & PERMISSION_BITS) as u16;
-        let changes = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
-        self.inner.set_attributes(ino, &changes).map(|_| ())
+        // A symlink's permissions are nobody's to choose, once it is one.
+        if old != Kind::Symlink || new != Kind::Symlink {
+            let asked = (st_mode & PERMISSION_BITS) as u16;
+            let mode = if new == Kind::Symlink { SYMLINK_MODE } else { asked };
+            let changes = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
+            self.inner.set_attributes(ino, &changes)?;
+        }
+        if new != old {
+            self.inner.change_kind(ino, new)?;
+        }
+        self.early_devices.lock().remove(&ino);
+        Ok(())
     }
 
     fn set_device(&self, ino: Ino, device: Device) -> Result<()> {

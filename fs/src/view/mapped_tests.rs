@@ -99,6 +99,7 @@ proptest! {
         prop_assert_eq!((meta.kind, meta.uid, meta.gid), (kind, uid, gid));
         if kind == Kind::Symlink {
             prop_assert_eq!(pair.tree.read_link(ino).unwrap(), b"../target");
+            prop_assert_eq!(meta.mode, 0o777);
         } else {
             prop_assert_eq!(meta.mode, mode);
         }
@@ -194,6 +195,16 @@ fn chmod_of_a_device_keeps_its_number() {
     pair.write_rdev(ino, device);
     pair.write_id(ino, MODE, 0o020600);
     assert_eq!(pair.meta(ino).kind, Kind::CharDevice(device));
+}
+
+#[test]
+fn chmod_of_a_symlink_changes_nothing() {
+    let pair = pair();
+    let ino = begin(&pair, Kind::Symlink);
+    pair.write_id(ino, MODE, 0o120777);
+    pair.write_id(ino, MODE, 0o120600);
+    assert_eq!(pair.guest_mode(ino), 0o120777);
+    assert_eq!(pair.tree.read_link(ino).unwrap(), b"../target");
 }
 
 #[test]

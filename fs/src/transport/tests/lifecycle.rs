@@ -233,3 +233,68 @@ fn an_aborted_connection_leaves_no_corpse() {
     mount.wait().unwrap();
     assert!(!is_mounted(&directory));
 }
+
+#[test]
+fn a_mount_under_another_is_not_taken_for_gone() {
+    if !can_mount() || !is_root() {
+        eprintln!("SKIPPED: only root can mount one thing on another");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mount = start(directory.path()).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", directory.path(), "tmpfs", flags, None).unwrap();
+    let error = mount.unmounter().unmount().unwrap_err().to_string();
+    assert!(error.contains("tmpfs is on top of it"), "{error}");
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    assert_eq!(mount.unmount().unwrap(), Unmounted::Clean);
+}
+
+#[test]
+fn dead_mounts_of_other_programs_are_left_alone() {
+    use std::os::fd::AsRawFd;
+    if !can_mount() || !is_root() {
+        eprintln!("SKIPPED: only root can mount without a program of its own");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+    let data = format!("fd={},rootmode=40000,user_id=0,group_id=0\0", device.as_raw_fd());
+    let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("other", directory.path(), "fuse", flags, Some(data)).unwrap();
+    drop(device);
+    let errors = [
+        clean_stale(directory.path()).unwrap_err(),
+        start(directory.path()).map(|_| ()).unwrap_err(),
+    ];
+    let untouched = is_mounted(&directory);
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(untouched);
+    for error in errors {
+        assert!(matches!(error, MountError::ForeignStale { .. }), "{error}");
+    }
+}
+
+#[test]
+fn only_allow_other_shows_a_mount_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !can_mount() || !is_root() {
+        eprintln!("SKIPPED: only root can look as somebody else");
+        return;
+    }
+    for allow_other in [false, true] {
+        let tree = MemoryTree::new();
+        put_file(&tree, b"file", b"content");
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let options = MountOptions { allow_other, ..exclusive() };
+        let _mount = Mount::start(Arc::new(tree), directory.path(), &options).unwrap();
+        let mut command = Command::new("cat");
+        command.arg(directory.path().join("file")).current_dir("/").uid(65_534).gid(65_534);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.success(), allow_other);
+        assert_eq!(output.stdout, if allow_other { &b"content"[..] } else { b"" });
+    }
+}

@@ -270,15 +270,22 @@ fn names_longer_than_255_bytes_are_listed_and_found() {
     if !can_mount() {
         return;
     }
-    let tree = MemoryTree::new();
-    let long = vec![b'n'; 300];
-    put_file(&tree, &long, b"found");
-    let mounted = Mounted::with(tree, &exclusive());
-    let listed: Vec<_> =
-        fs::read_dir(mounted.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].as_bytes(), long);
-    assert_eq!(fs::read(mounted.directory.path().join(&listed[0])).unwrap(), b"found");
+    for length in [256, 300, 1023] {
+        let tree = MemoryTree::new();
+        let long = vec![b'n'; length];
+        put_file(&tree, &long, b"found");
+        let mounted = Mounted::with(tree, &exclusive());
+        let list = || -> Vec<_> {
+            let entries = fs::read_dir(mounted.directory.path()).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(list().len(), 1);
+        assert_eq!(list()[0].as_bytes(), long);
+        let path = mounted.directory.path().join(&list()[0]);
+        assert_eq!(fs::read(&path).unwrap(), b"found");
+        fs::rename(&path, mounted.path(&"m".repeat(length))).unwrap();
+        assert_eq!(list()[0].as_bytes(), vec![b'm'; length]);
+    }
 }
 
 #[test]
