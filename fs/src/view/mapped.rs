@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -36,6 +37,9 @@ const DIRECTORY_MODE: u16 = 0o700;
 const SYMLINK_MODE: u16 = 0o777;
 const PERMISSION_BITS: u32 = 0o7777;
 const TYPE_BITS: u32 = 0o170000;
+/// Longest name in bytes that a 9p client reads from a listing: it gives up at a longer one, and
+/// loses all that follow.
+const LONGEST_LISTED_NAME: usize = 255;
 /// Only one is ever between two writes of a well-behaved QEMU; more must not eat memory.
 const MOST_EARLY_DEVICES: usize = 1024;
 
@@ -75,12 +79,28 @@ pub struct MappedView {
     gid: u32,
     /// Device numbers that came before the mode that says what they are for.
     early_devices: Mutex<HashMap<Ino, Device>>,
+    warned_of_hidden_names: AtomicBool,
 }
 
 impl MappedView {
     /// `uid` and `gid` are those of the user that QEMU runs as.
     pub fn new(inner: Arc<dyn Filesystem>, uid: u32, gid: u32) -> Self {
-        MappedView { inner, uid, gid, early_devices: Mutex::new(HashMap::new()) }
+        MappedView {
+            inner,
+            uid,
+            gid,
+            early_devices: Mutex::new(HashMap::new()),
+            warned_of_hidden_names: AtomicBool::new(false),
+        }
+    }
+
+    fn warn_of_hidden_name(&self, directory: Ino) {
+        if !self.warned_of_hidden_names.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "names longer than {LONGEST_LISTED_NAME} bytes are not listed over 9p (the first \
+                 is in the directory with inode {directory}); they stay in the tree"
+            );
+        }
     }
 
     fn disguise(&self, mut attributes: Attributes) -> Attributes {
@@ -185,6 +205,10 @@ impl Filesystem for MappedView {
         visit: &mut dyn FnMut(DirectoryEntry<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         self.inner.read_directory(directory, cookie, &mut |mut entry| {
+            if entry.name.len() > LONGEST_LISTED_NAME {
+                self.warn_of_hidden_name(directory);
+                return ControlFlow::Continue(());
+            }
             if !entry.kind.is_directory() {
                 entry.kind = Kind::File;
             }

@@ -314,6 +314,24 @@ fn listings_show_files_and_directories_only() {
 }
 
 #[test]
+fn names_that_would_end_a_9p_listing_are_left_out() {
+    let pair = pair();
+    for length in [255, 256, 1] {
+        let name = vec![b'n'; length];
+        pair.view.make_node(ROOT_INO, &name, Kind::File, AS_QEMU_CREATES).unwrap();
+    }
+    let mut lengths = Vec::new();
+    pair.view
+        .read_directory(ROOT_INO, 2, &mut |entry| {
+            lengths.push(entry.name.len());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(lengths, [255, 1]);
+    pair.view.lookup(ROOT_INO, &[b'n'; 256]).unwrap();
+}
+
+#[test]
 fn device_numbers_without_a_mode_do_not_pile_up() {
     let pair = pair();
     for number in 0..3 * MOST_EARLY_DEVICES {
