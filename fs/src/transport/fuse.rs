@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo,
@@ -27,6 +27,8 @@ use fuser::{
     WriteFlags,
 };
 
+use super::caching::Caching;
+use super::duties::{self, Asker};
 use crate::error::{Errno, Result};
 use crate::filesystem::{Creation, Filesystem, Seek, SetAttributes, SetXattr};
 use crate::node::{Attributes, Ino, Kind};
@@ -35,43 +37,15 @@ use convert::{
 };
 use faults::Faults;
 
-/// Far longer than any mount lives, far from overflowing the kernel's clock arithmetic.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Bytes that one READ or WRITE message may carry: the most that the kernel offers unprivileged.
 const LARGEST_TRANSFER: u32 = 1 << 20;
 /// Reads ahead and other requests that nobody waits for; `fuser`'s 16 starve a sequential reader.
 const BACKGROUND_REQUESTS: u16 = 128;
 /// A copy's reply counts in 32 bits; a caller goes on where a short copy stopped.
 const LARGEST_COPY: u64 = 1 << 30;
-const CAPABILITIES: &[u8] = b"security.capability";
-const SET_USER_OR_GROUP: u16 = 0o6000;
-const SET_GROUP: u16 = 0o2000;
 /// Nothing is ever reused, so that every inode is the first of its number.
 const GENERATION: Generation = Generation(0);
 const NO_HANDLE: FileHandle = FileHandle(0);
-
-/// What the kernel may remember of a mount without asking again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caching {
-    /// How long a name, or its absence, stays valid.
-    pub entry_ttl: Duration,
-    /// How long attributes stay valid.
-    pub attr_ttl: Duration,
-    /// Whether file content and directory listings survive an open.
-    pub keep_cache: bool,
-}
-
-impl Caching {
-    /// For a tree that nothing changes, and for one whose only writer is this mount.
-    pub const fn immutable() -> Self {
-        Caching { entry_ttl: FOREVER, attr_ttl: FOREVER, keep_cache: true }
-    }
-
-    /// For a tree that something else changes too, such as a second mount of the same sysroot.
-    pub const fn shared() -> Self {
-        Caching { entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO, keep_cache: false }
-    }
-}
 
 /// Serves a tree to a `fuser` session.
 pub(super) struct Adapter {
@@ -120,75 +94,15 @@ impl Adapter {
         reply.ok();
     }
 
-    /// Owner and mode of what `request` makes; a set-group-id directory hands its group down.
     fn creation(
         &self,
         request: &Request,
-        parent: Ino,
+        parent: INodeNo,
         mode: u32,
         umask: u32,
         directory: bool,
     ) -> Result<Creation> {
-        // The kernel has applied the umask already unless asked not to; twice does no harm.
-        let mut mode = (mode & !umask & 0o7777) as u16;
-        let mut gid = request.gid();
-        let above = self.tree.attributes(parent)?.meta;
-        if above.mode & SET_GROUP != 0 {
-            gid = above.gid;
-            if directory {
-                mode |= SET_GROUP;
-            }
-        }
-        Ok(Creation { mode, uid: request.uid(), gid })
-    }
-
-    /// Takes away what a changed file must not keep: capabilities always, setuid and setgid where
-    /// the kernel says so. `HANDLE_KILLPRIV_V2` makes this the server's duty, and spares a
-    /// GETXATTR before every write.
-    fn drop_privileges(&self, ino: Ino, set_ids: bool) -> Result<()> {
-        if set_ids && self.tree.attributes(ino)?.meta.mode & SET_USER_OR_GROUP != 0 {
-            let changes = SetAttributes { kill_privileges: true, ..SetAttributes::default() };
-            self.tree.set_attributes(ino, &changes)?;
-        }
-        match self.tree.get_xattr(ino, CAPABILITIES) {
-            Ok(_) => self.tree.remove_xattr(ino, CAPABILITIES),
-            Err(error) if error.is_fault() => Err(error),
-            Err(_) => Ok(()),
-        }
-    }
-
-    fn change(&self, ino: Ino, changes: SetAttributes, owner_is_root: bool) -> Result<Attributes> {
-        let owner_changes = changes.uid.is_some() || changes.gid.is_some();
-        if (owner_changes || changes.size.is_some())
-            && !self.tree.attributes(ino)?.meta.kind.is_directory()
-        {
-            // fuser does not pass on FATTR_KILL_SUIDGID: root is taken to have CAP_FSETID.
-            self.drop_privileges(ino, owner_changes || !owner_is_root)?;
-        }
-        self.tree.set_attributes(ino, &changes)
-    }
-
-    fn open_or_create(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        creation: Creation,
-        flags: i32,
-    ) -> Result<Attributes> {
-        match self.tree.make_node(parent, name, Kind::File, creation) {
-            // Somebody else made it since the kernel looked.
-            Err(error) if error.errno() == Errno::EXIST && flags & libc::O_EXCL == 0 => {
-                let found = self.tree.lookup(parent, name)?;
-                if flags & libc::O_TRUNC == 0 {
-                    return Ok(found);
-                }
-                let changes = SetAttributes { size: Some(0), ..SetAttributes::default() };
-                self.tree.set_attributes(found.ino, &changes).inspect_err(|_| {
-                    self.tree.forget(found.ino, 1);
-                })
-            }
-            result => result,
-        }
+        duties::creation(&*self.tree, asker(request), parent.0, mode, umask, directory)
     }
 
     /// Hands the entries of a directory from `cookie` on to `add` until it says that the reply is
@@ -275,7 +189,7 @@ impl fuser::Filesystem for Adapter {
             mtime: mtime.map(set_time),
             kill_privileges: false,
         };
-        let changed = self.change(ino.0, changes, request.uid() == 0);
+        let changed = duties::change(&*self.tree, asker(request), ino.0, &changes);
         let changed = or_error!(self, "setattr", ino.0, reply, changed);
         reply.attr(&self.caching.attr_ttl, &attr(&changed));
     }
@@ -300,7 +214,7 @@ impl fuser::Filesystem for Adapter {
             _ => Kind::from_mode(mode, decode_kernel_device(rdev)),
         };
         let made = kind.ok_or(Errno::INVAL.into()).and_then(|kind| {
-            let creation = self.creation(request, parent.0, mode, umask, false)?;
+            let creation = self.creation(request, parent, mode, umask, false)?;
             self.tree.make_node(parent.0, name.as_bytes(), kind, creation)
         });
         self.entry("mknod", parent.0, made, reply);
@@ -316,7 +230,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let made = self
-            .creation(request, parent.0, mode, umask, true)
+            .creation(request, parent, mode, umask, true)
             .and_then(|creation| self.tree.make_directory(parent.0, name.as_bytes(), creation));
         self.entry("mkdir", parent.0, made, reply);
     }
@@ -339,7 +253,7 @@ impl fuser::Filesystem for Adapter {
     ) {
         let target = target.as_os_str().as_bytes();
         let made = self
-            .creation(request, parent.0, 0o777, 0, false)
+            .creation(request, parent, 0o777, 0, false)
             .and_then(|new| self.tree.make_symlink(parent.0, name.as_bytes(), target, new));
         self.entry("symlink", parent.0, made, reply);
     }
@@ -414,8 +328,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let set_ids = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let written = self
-            .drop_privileges(ino.0, set_ids)
+        let written = duties::drop_privileges(&*self.tree, ino.0, set_ids)
             .and_then(|()| self.tree.write(ino.0, offset, data));
         or_error!(self, "write", ino.0, reply, written);
         // Messages are at most LARGEST_TRANSFER long.
@@ -551,8 +464,8 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let made = self
-            .creation(request, parent.0, mode, umask, false)
-            .and_then(|new| self.open_or_create(parent.0, name.as_bytes(), new, flags));
+            .creation(request, parent, mode, umask, false)
+            .and_then(|new| duties::create(&*self.tree, parent.0, name.as_bytes(), new, flags));
         let made = or_error!(self, "create", parent.0, reply, made);
         let ttl = self.caching.entry_ttl.min(self.caching.attr_ttl);
         reply.created(&ttl, &attr(&made), GENERATION, NO_HANDLE, self.open_flags());
@@ -587,7 +500,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let result = allocation(mode).ok_or(Errno::OPNOTSUPP.into()).and_then(|how| {
-            self.drop_privileges(ino.0, request.uid() != 0)?;
+            duties::drop_privileges_for(&*self.tree, ino.0, asker(request))?;
             self.tree.allocate(ino.0, offset, length, how)
         });
         self.done("fallocate", ino.0, result, reply);
@@ -631,12 +544,15 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let length = length.min(LARGEST_COPY);
-        let copied = self
-            .drop_privileges(to.0, request.uid() != 0)
+        let copied = duties::drop_privileges_for(&*self.tree, to.0, asker(request))
             .and_then(|()| self.tree.copy_range(from.0, from_offset, to.0, to_offset, length));
         let copied = or_error!(self, "copy_file_range", to.0, reply, copied);
         reply.written(u32::try_from(copied).unwrap_or(u32::MAX));
     }
+}
+
+fn asker(request: &Request) -> Asker {
+    Asker { uid: request.uid(), gid: request.gid() }
 }
 
 /// The xattr size protocol: 0 asks for the size, anything smaller than the value is ERANGE.

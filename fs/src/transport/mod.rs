@@ -1,11 +1,13 @@
 //! How a view reaches somebody: the kernel's `/dev/fuse`.
 
+mod caching;
+mod duties;
 mod fuse;
 mod mount;
 mod mount_error;
 mod mount_table;
 
-pub use fuse::Caching;
+pub use caching::Caching;
 pub use mount::{Mount, MountOptions, Unmounted, Unmounter, clean_stale};
 pub use mount_error::MountError;
 

@@ -15,7 +15,8 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 
-use super::fuse::{Adapter, Caching};
+use super::caching::Caching;
+use super::fuse::Adapter;
 use super::mount_error::MountError;
 use super::mount_table::{TableEntry, mounted_at};
 use crate::error::Errno;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
 
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Error, Result};
 use crate::filesystem::{
     Allocate, Creation, DirectoryEntry, Filesystem, Rename, Seek, SetAttributes, SetTime, SetXattr,
     Statistics,
@@ -24,6 +24,7 @@ struct Node {
     nlink: u32,
     holds: u64,
     content: Vec<u8>,
+    broken: bool,
     xattrs: Xattrs,
     parent: Ino,
     children: BTreeMap<Vec<u8>, (Ino, u64)>,
@@ -63,6 +64,7 @@ impl Node {
             nlink: if kind.is_directory() { 2 } else { 0 },
             holds: 0,
             content: Vec::new(),
+            broken: false,
             xattrs: Xattrs::new(),
             parent,
             children: BTreeMap::new(),
@@ -218,6 +220,11 @@ impl MemoryTree {
         ino
     }
 
+    /// Makes every read of a file fail, as that of a damaged layer would.
+    pub fn break_content(&self, ino: Ino) {
+        self.state.write().node_mut(ino).unwrap().broken = true;
+    }
+
     /// Nodes that exist, with or without names.
     pub fn node_count(&self) -> usize {
         self.state.read().nodes.len()
@@ -297,6 +304,9 @@ impl Filesystem for MemoryTree {
         let node = state.node(ino)?;
         if node.meta.kind != Kind::File {
             return Err(Errno::INVAL.into());
+        }
+        if node.broken {
+            return Err(Error::malformed("test.tar", "checksum of block 7 does not match"));
         }
         let rest = node.content.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());

@@ -152,6 +152,24 @@ fn appends_and_truncating_opens_work() {
     assert_eq!(fs::read_to_string(mounted.path("log")).unwrap(), "new");
 }
 
+#[test]
+fn a_broken_layer_is_an_io_error_of_that_file_only() {
+    if !can_mount() {
+        return;
+    }
+    let tree = MemoryTree::new();
+    put_file(&tree, b"good", b"content");
+    let broken = put_file(&tree, b"broken", b"content");
+    tree.break_content(broken);
+    let mounted = Mounted::with(tree.frozen(), &exclusive());
+    for _ in 0..2 {
+        let error = fs::read(mounted.path("broken")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        assert_eq!(fs::read(mounted.path("good")).unwrap(), b"content");
+    }
+    assert_eq!(fs::metadata(mounted.path("broken")).unwrap().len(), 7);
+}
+
 /// A tree whose reads only end when two are under way at once.
 struct ReadsInPairs {
     tree: MemoryTree,
