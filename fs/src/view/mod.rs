@@ -1,1 +1,10 @@
 //! How a sysroot is shown: true, or mapped for QEMU's 9p server.
+//!
+//! The true view is the tree itself: every [`Filesystem`](crate::filesystem::Filesystem) already
+//! is one. The mapped view wraps it. `docs/views.md` specifies both.
+
+mod mapped;
+#[cfg(test)]
+pub(crate) mod memory_tree;
+
+pub use mapped::MappedView;
