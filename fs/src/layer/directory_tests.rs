@@ -154,7 +154,7 @@ fn what_may_not_be_read_fails_alone() {
     let (closed, file) = (child(&layer, Entry::ROOT, "closed"), child(&layer, Entry::ROOT, "file"));
     let inside = child(&layer, closed, "inside");
     for name in ["closed", "file"] {
-        std::fs::set_permissions(place.path().join(name), PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(place.path().join(name), PermissionsExt::from_mode(0o0)).unwrap();
     }
     if File::open(place.path().join("file")).is_ok() {
         eprintln!("skipped: this user may read everything");
