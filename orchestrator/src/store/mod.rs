@@ -18,9 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use error::Context;
 
 pub use artifact::{Artifact, ArtifactInfo, Draft, Hold};
+pub(crate) use collect::sha256;
 pub use collect::{Collected, Usage, Verdict};
 pub use error::{Error, Result};
-pub use files::{remove_tree, write_beside};
+pub use files::{disk_usage, remove_tree, write_beside};
 pub use key::{Key, hex};
 pub use lock::FileLock;
 
