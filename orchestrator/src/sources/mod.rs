@@ -1,1 +1,259 @@
-//! Sources, all normalised into git: repositories, archives, Debian source packages.
+//! Sources: git repositories, archives and Debian source packages, all made git trees in bare
+//! mirrors of the store. What is accepted and what comes out is written in `docs/sources.md`.
+//!
+//! Everything blocks; an asynchronous caller uses a blocking thread.
+
+mod apt;
+mod archive;
+mod command;
+mod debian;
+mod download;
+mod error;
+mod mirror;
+mod patches;
+mod spec;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use outcrop_fs::Timestamp;
+
+pub use download::digest_of;
+pub use error::{Error, Result};
+pub use git2::Oid;
+pub use mirror::SubmoduleEntry;
+pub use spec::{
+    Aliases, DebianSpec, Location, Sha256Digest, SourceFields, SourceSpec, mirror_name,
+};
+
+use crate::store::Store;
+use error::Context;
+
+/// What is going on, for people. Counts and sizes so far.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// Objects of a git repository.
+    Fetching {
+        url: &'a str,
+        received: u64,
+        total: u64,
+        bytes: u64,
+    },
+    Downloading {
+        what: &'a str,
+        bytes: u64,
+    },
+    /// Members of an archive.
+    Importing {
+        what: &'a str,
+        members: u64,
+    },
+    /// An index; its size is not known.
+    Refreshing {
+        what: &'a str,
+    },
+}
+
+/// Is told of progress; `false` stops the work with [`Error::Cancelled`].
+pub type ProgressFn<'a> = dyn Fn(Progress<'_>) -> bool + 'a;
+
+/// A source as the build uses it: a tree of a bare repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedSource {
+    pub repo: PathBuf,
+    pub commit: Oid,
+    pub tree: Oid,
+    /// The committer's time.
+    pub time: Timestamp,
+}
+
+/// A submodule with its content, for a nested tree at `path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedSubmodule {
+    /// From the top of the outermost source, without a leading slash.
+    pub path: String,
+    pub source: ResolvedSource,
+}
+
+/// Gets sources into a store.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    store: Store,
+}
+
+/// A store and somebody to tell of progress.
+struct Session<'a> {
+    store: &'a Store,
+    progress: &'a ProgressFn<'a>,
+}
+
+impl Session<'_> {
+    fn tell(&self, progress: Progress<'_>) -> bool {
+        (self.progress)(progress)
+    }
+
+    fn log(&self, message: String) {
+        log::info!("{message}");
+    }
+}
+
+/// Deepest nesting of submodules within submodules.
+const DEEPEST_SUBMODULE: usize = 8;
+
+impl Sources {
+    pub fn new(store: Store) -> Sources {
+        Sources { store }
+    }
+
+    /// The commit and tree of a source; goes to the network only for what the store lacks.
+    pub fn resolve(&self, spec: &SourceSpec, progress: &ProgressFn<'_>) -> Result<ResolvedSource> {
+        self.get(spec, false, progress)
+    }
+
+    /// As `resolve`, but fetches a git mirror even if the revision is in it: a branch moves.
+    pub fn refresh(&self, spec: &SourceSpec, progress: &ProgressFn<'_>) -> Result<ResolvedSource> {
+        self.get(spec, true, progress)
+    }
+
+    fn get(
+        &self,
+        spec: &SourceSpec,
+        refresh: bool,
+        progress: &ProgressFn<'_>,
+    ) -> Result<ResolvedSource> {
+        let session = Session { store: &self.store, progress };
+        match spec {
+            SourceSpec::Git { url, reference } => {
+                mirror::resolve(&session, url, reference, refresh)
+            }
+            SourceSpec::Archive { location, sha256 } => self.import(&session, location, sha256),
+            SourceSpec::Debian(spec) => debian::resolve(&session, spec),
+        }
+    }
+
+    fn import(
+        &self,
+        session: &Session<'_>,
+        location: &Location,
+        sha256: &Sha256Digest,
+    ) -> Result<ResolvedSource> {
+        let name = format!("archive_{sha256}");
+        let place = self.store.mirrors().join(&name);
+        if let Some(found) = imported(&place)? {
+            return Ok(found);
+        }
+        let path = match location {
+            Location::Path(path) => path.clone(),
+            Location::Url(url) => download::fetch(session, url, sha256)?,
+        };
+        let _lock = self.store.lock_name(&format!("mirror-{name}"))?;
+        if let Some(found) = imported(&place)? {
+            return Ok(found);
+        }
+        // Nothing of a file with a wrong checksum stays: it is read into a draft first.
+        let draft = self.store.temporary_path();
+        let done = import_into(session, &draft, &path, sha256)
+            .and_then(|()| std::fs::rename(&draft, &place).context("cannot rename", &draft))
+            .and_then(|()| mirror::sync(&place));
+        if let Err(error) = done {
+            crate::store::remove_tree(&draft)?;
+            return Err(error);
+        }
+        imported(&place)?.ok_or_else(|| {
+            Error::Invalid(format!("{}: the import was lost; run it again.", path.display()))
+        })
+    }
+
+    /// All submodules of a git source, nested ones included. `overrides` maps a path of the
+    /// outermost source to another URL; URLs may use aliases.
+    pub fn submodules(
+        &self,
+        source: &ResolvedSource,
+        url: &str,
+        overrides: &BTreeMap<String, String>,
+        aliases: &Aliases,
+        progress: &ProgressFn<'_>,
+    ) -> Result<Vec<ResolvedSubmodule>> {
+        let mut found = Vec::new();
+        let mut todo = vec![(String::new(), source.clone(), url.to_owned(), 0)];
+        while let Some((prefix, source, url, depth)) = todo.pop() {
+            let none = BTreeMap::new();
+            let replaced = if depth == 0 { overrides } else { &none };
+            for entry in mirror::submodules(&source, &url, replaced)? {
+                let path = format!("{prefix}{}", entry.path);
+                if depth >= DEEPEST_SUBMODULE {
+                    return Err(Error::Invalid(format!("{path}: submodules are nested too deep.")));
+                }
+                let commit = entry.commit.to_string();
+                let fields = SourceFields {
+                    repo: &entry.url,
+                    reference: Some(&commit),
+                    ..SourceFields::default()
+                };
+                let spec = SourceSpec::parse(fields, aliases, Path::new("/"))?;
+                let SourceSpec::Git { url, .. } = &spec else {
+                    return Err(Error::Invalid(format!(
+                        "{path}: the submodule's URL {} is not a git repository.",
+                        entry.url
+                    )));
+                };
+                let resolved = self.resolve(&spec, progress)?;
+                let below = format!("{path}/");
+                todo.push((below, resolved.clone(), url.clone(), depth.saturating_add(1)));
+                found.push(ResolvedSubmodule { path, source: resolved });
+            }
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Names of all mirrors, sorted, with what each mirrors.
+    pub fn list(&self) -> Result<BTreeSet<(String, String)>> {
+        let place = self.store.mirrors();
+        let mut found = BTreeSet::new();
+        for item in std::fs::read_dir(&place).context("cannot read", &place)? {
+            let path = item.context("cannot read", &place)?.path();
+            let Ok(repo) = git2::Repository::open_bare(&path) else { continue };
+            let url = repo.config().and_then(|config| config.get_string("outcrop.url"));
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.insert((name, url.unwrap_or_default()));
+        }
+        Ok(found)
+    }
+}
+
+fn imported(place: &Path) -> Result<Option<ResolvedSource>> {
+    if !place.exists() {
+        return Ok(None);
+    }
+    let repo = git2::Repository::open_bare(place).context("cannot open the mirror", place)?;
+    mirror::find(&repo, place, "refs/heads/main")
+}
+
+fn import_into(
+    session: &Session<'_>,
+    draft: &Path,
+    path: &Path,
+    sha256: &Sha256Digest,
+) -> Result<()> {
+    let repo = mirror::create_at(draft, &format!("tar:{sha256}"))?;
+    let content = archive::read(session, &repo, path);
+    // A wrong file is told as such, whatever its content did to the reader.
+    if content.is_err() || content.as_ref().is_ok_and(|c| c.sha256 != sha256.as_str()) {
+        let found = digest_of(path)?;
+        if found != sha256.as_str() {
+            let what = path.display().to_string();
+            return Err(Error::Checksum { what, found, wanted: sha256.to_string() });
+        }
+    }
+    let content = content?;
+    let what = path.display().to_string();
+    let members = archive::strip(content.members);
+    let commit = archive::commit(&repo, &members, content.newest, &[content.sha256], &what)?;
+    repo.reference("refs/heads/main", commit, true, "import")
+        .context("cannot name the import of", &what)?;
+    mirror::sync(draft)
+}
+
+#[cfg(test)]
+mod tests;

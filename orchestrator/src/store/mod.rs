@@ -1,1 +1,250 @@
-//! The local, crash-safe home of artifacts, indexes, mirrors and logs (docs/store.md).
+//! The store: crash-safe, on local disk. Layout and promises are in `docs/store.md`.
+
+#![forbid(unsafe_code)]
+
+mod artifact;
+mod collect;
+mod error;
+mod files;
+mod key;
+mod lock;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use error::Context;
+
+pub use artifact::{Artifact, ArtifactInfo, Draft, Hold};
+pub(crate) use collect::sha256;
+pub use collect::{Collected, Usage, Verdict};
+pub use error::{Error, Result};
+pub use files::{disk_usage, remove_tree, write_beside};
+pub use key::{Key, hex};
+pub use lock::FileLock;
+
+/// The layout that this program reads and writes.
+const VERSION: &str = "1\n";
+
+const DIRECTORIES: [&str; 10] =
+    ["artifacts", "layers", "mirrors", "sources", "kits", "logs", "failed", "run", "tmp", "locks"];
+
+/// An exclusive lock on a key, see [`Store::lock`].
+pub type KeyLock = FileLock;
+
+/// The local store. Cheap to clone; all clones share one lease on `tmp/`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// Drafts live here.
+    temporary: lock::Lease,
+    counter: AtomicU64,
+}
+
+/// A directory of one running process, see [`Store::run_directory`].
+#[derive(Debug)]
+pub struct RunDirectory {
+    lease: lock::Lease,
+}
+
+impl RunDirectory {
+    pub fn path(&self) -> &Path {
+        self.lease.path()
+    }
+}
+
+impl Store {
+    /// Where the store is unless something else is asked for.
+    pub fn default_root() -> Result<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(root) = variable("OUTCROP_HOME") {
+            return std::path::absolute(&root).context("cannot use OUTCROP_HOME", root);
+        }
+        // The XDG specification: a relative path is to be ignored.
+        if let Some(cache) = variable("XDG_CACHE_HOME").map(PathBuf::from)
+            && cache.is_absolute()
+        {
+            return Ok(cache.join("outcrop"));
+        }
+        match variable("HOME") {
+            Some(home) => Ok(PathBuf::from(home).join(".cache/outcrop")),
+            None => Err(Error::Invalid(
+                "There is no place for the store: set OUTCROP_HOME or HOME.".to_owned(),
+            )),
+        }
+    }
+
+    /// Opens the store at `root`, which is made if it is not there, and removes the drafts of dead
+    /// processes.
+    pub fn open(root: PathBuf) -> Result<Store> {
+        files::make_directory(&root)?;
+        let root = root.canonicalize().context("cannot open the store", &root)?;
+        check_version(&root)?;
+        for name in DIRECTORIES {
+            files::make_directory(&root.join(name))?;
+        }
+        let temporary = root.join("tmp");
+        lock::clean_stale(&temporary, &mut |_| {})?;
+        let inner =
+            Inner { temporary: lock::Lease::take(&temporary)?, root, counter: AtomicU64::new(0) };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// One of the store's top directories.
+    pub fn layers(&self) -> PathBuf {
+        self.root().join("layers")
+    }
+
+    pub fn mirrors(&self) -> PathBuf {
+        self.root().join("mirrors")
+    }
+
+    pub fn sources(&self) -> PathBuf {
+        self.root().join("sources")
+    }
+
+    pub fn kits(&self) -> PathBuf {
+        self.root().join("kits")
+    }
+
+    /// The log of a key's last build.
+    pub fn log_path(&self, key: &Key) -> PathBuf {
+        self.root().join("logs").join(format!("{key}.log"))
+    }
+
+    /// Where a failed build of the key leaves what is worth keeping.
+    pub fn failed_path(&self, key: &Key) -> PathBuf {
+        self.root().join("failed").join(key.as_str())
+    }
+
+    /// A fresh path in `tmp/` that nobody else uses; it goes when the process ends.
+    pub fn temporary_path(&self) -> PathBuf {
+        let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
+        self.inner.temporary.path().join(number.to_string())
+    }
+
+    pub(super) fn artifact_directory(&self, key: &Key) -> PathBuf {
+        self.root().join("artifacts").join(key.shard()).join(key.as_str())
+    }
+
+    /// The artifact of a key, checked for presence and size, and marked as just used.
+    pub fn artifact(&self, key: &Key) -> Result<Option<Artifact>> {
+        let directory = self.artifact_directory(key);
+        match artifact::read(&directory)? {
+            None => Ok(None),
+            Some(Ok(artifact)) => {
+                let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+                let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+                let touched = rustix::fs::utimensat(
+                    rustix::fs::CWD,
+                    &directory,
+                    &times,
+                    rustix::fs::AtFlags::empty(),
+                );
+                if let Err(errno) = touched {
+                    log::debug!("{}: {errno}", directory.display());
+                }
+                Ok(Some(artifact))
+            }
+            Some(Err(problem)) => {
+                log::warn!("{}: {problem}; taken as absent", directory.display());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Begins an artifact.
+    pub fn draft(&self, key: &Key) -> Result<Draft> {
+        Draft::new(self.clone(), key.clone(), self.temporary_path())
+    }
+
+    /// Moves something out of sight in one step, then removes it.
+    pub(super) fn discard(&self, path: &Path) -> Result<()> {
+        let aside = self.temporary_path();
+        match fs::rename(path, &aside) {
+            Ok(()) => files::remove_tree(&aside),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("cannot remove", path, error)),
+        }
+    }
+
+    /// Waits for the exclusive lock of a key.
+    pub fn lock(&self, key: &Key) -> Result<KeyLock> {
+        self.lock_name(key.as_str())
+    }
+
+    /// Takes the lock of a key unless somebody else has it.
+    pub fn try_lock(&self, key: &Key) -> Result<Option<KeyLock>> {
+        FileLock::try_take(&self.lock_path(key.as_str()))
+    }
+
+    /// Waits for an exclusive lock of any name (`A-Za-z0-9._+@%-`).
+    pub fn lock_name(&self, name: &str) -> Result<FileLock> {
+        FileLock::wait(&self.lock_path(name))
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.root().join("locks").join(format!("{name}.lock"))
+    }
+
+    /// A directory for sockets, mount points and spools of this process. Dropping it removes it;
+    /// unmount what is below first.
+    pub fn run_directory(&self) -> Result<RunDirectory> {
+        Ok(RunDirectory { lease: lock::Lease::take(&self.root().join("run"))? })
+    }
+
+    /// Removes run directories of dead processes. `before` sees each one first and should unmount
+    /// what is mounted below it: a directory with a mount in it is left and reported.
+    pub fn clean_stale_runs(&self, mut before: impl FnMut(&Path)) -> Result<Vec<PathBuf>> {
+        lock::clean_stale(&self.root().join("run"), &mut before)
+    }
+}
+
+fn check_version(root: &Path) -> Result<()> {
+    let path = root.join("version");
+    match fs::read_to_string(&path) {
+        Ok(text) if text == VERSION => Ok(()),
+        Ok(text) => Err(Error::Invalid(format!(
+            "{}: this store has version {:?}, this program knows version {:?}; \
+             set OUTCROP_HOME to another directory.",
+            root.display(),
+            text.trim(),
+            VERSION.trim()
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let strangers = fs::read_dir(root)
+                .context("cannot read", root)?
+                .flatten()
+                .find(|item| !is_ours(&item.file_name().to_string_lossy()));
+            if let Some(stranger) = strangers {
+                return Err(Error::Invalid(format!(
+                    "{}: this directory is not a store: it holds {}; \
+                     set OUTCROP_HOME to an empty directory.",
+                    root.display(),
+                    stranger.file_name().to_string_lossy()
+                )));
+            }
+            files::write_beside(&path, VERSION.as_bytes())
+        }
+        Err(error) => Err(Error::io("cannot read", path, error)),
+    }
+}
+
+/// Names that a process leaves when it dies while making a store.
+fn is_ours(name: &str) -> bool {
+    DIRECTORIES.contains(&name) || name == "version" || name.starts_with(".tmp")
+}
+
+#[cfg(test)]
+mod tests;

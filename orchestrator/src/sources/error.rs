@@ -1,0 +1,82 @@
+//! What can go wrong with a source.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use crate::store;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The definition or the archive makes no sense; a whole sentence.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// The content is not what was pinned.
+    #[error(
+        "{what}: the SHA-256 is {found}, but {wanted} was asked for; \
+         check the definition, or whether the file was changed."
+    )]
+    Checksum { what: String, found: String, wanted: String },
+
+    #[error("{doing} {what}: {}{}", source.message(), owner_hint(source))]
+    Git {
+        doing: &'static str,
+        what: String,
+        #[source]
+        source: git2::Error,
+    },
+
+    #[error("{doing} {}: {source}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    /// The host lacks a program.
+    #[error("{program} is needed to {purpose}, but it is not installed; install {package}.")]
+    Missing { program: &'static str, purpose: &'static str, package: &'static str },
+
+    /// A program of the host failed; `said` is what it wrote.
+    #[error("{program} failed ({status}) for {what}: {said}")]
+    Program { program: &'static str, status: String, what: String, said: String },
+
+    #[error(transparent)]
+    Store(#[from] store::Error),
+
+    /// The caller's progress function asked to stop.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+fn owner_hint(source: &git2::Error) -> &'static str {
+    if source.code() == git2::ErrorCode::Owner {
+        "; allow it with `git config --global --add safe.directory` and its path"
+    } else {
+        ""
+    }
+}
+
+/// Adds to a result what was attempted, and on what.
+pub(super) trait Context<T> {
+    fn context(self, doing: &'static str, what: impl AsRef<std::path::Path>) -> Result<T>;
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn context(self, doing: &'static str, what: impl AsRef<std::path::Path>) -> Result<T> {
+        self.map_err(|source| Error::Io { doing, path: what.as_ref().to_owned(), source })
+    }
+}
+
+impl<T> Context<T> for std::result::Result<T, git2::Error> {
+    fn context(self, doing: &'static str, what: impl AsRef<std::path::Path>) -> Result<T> {
+        self.map_err(|source| {
+            let what = what.as_ref().display().to_string();
+            Error::Git { doing, what, source }
+        })
+    }
+}

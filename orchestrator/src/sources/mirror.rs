@@ -1,0 +1,356 @@
+//! Bare mirrors of git repositories in the store.
+
+use std::path::{Path, PathBuf};
+
+use git2::{
+    AutotagOption, FetchOptions, ObjectType, Oid, ProxyOptions, RemoteCallbacks, Repository,
+};
+use sha2::{Digest, Sha256};
+
+use super::error::{Context, Error, Result};
+use super::spec;
+use super::{Progress, ResolvedSource, Session};
+use crate::store::hex;
+
+/// Longest mirror name before its distinguishing digits.
+const LONGEST_NAME: usize = 180;
+
+/// A silent server is given up after this many milliseconds.
+const SERVER_TIMEOUT: i32 = 60_000;
+
+/// Configuration key by which a mirror remembers what it mirrors.
+const URL_KEY: &str = "outcrop.url";
+
+const BRANCHES_AND_TAGS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+const EVERYTHING: [&str; 1] = ["+refs/*:refs/*"];
+
+/// First bytes of a Git LFS pointer file (the LFS specification, version 1).
+const LFS_MAGIC: &[u8] = b"version https://git-lfs.github.com/spec/v1";
+
+/// Pointer files are smaller than this (the same specification).
+const LFS_LARGEST: usize = 1024;
+
+/// Resolves a git source, fetching only if the revision is not there (or `refresh` asks for it).
+pub(super) fn resolve(
+    session: &Session<'_>,
+    url: &str,
+    reference: &str,
+    refresh: bool,
+) -> Result<ResolvedSource> {
+    let path = mirror_path(session, url)?;
+    if !refresh
+        && let Ok(repo) = Repository::open_bare(&path)
+        && let Some(found) = find(&repo, &path, reference)?
+    {
+        return Ok(found);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let _lock = session.store.lock_name(&format!("mirror-{name}"))?;
+    let existed = path.exists();
+    let repo = if existed {
+        Repository::open_bare(&path).context("cannot open the mirror", &path)?
+    } else {
+        clone(session, url, &path)?
+    };
+    // Another process may have fetched while this one waited for the lock.
+    if !refresh && let Some(found) = find(&repo, &path, reference)? {
+        return Ok(found);
+    }
+    if existed {
+        session.log(format!("fetching {url}"));
+        fetch(session, &repo, url, &BRANCHES_AND_TAGS)?;
+    }
+    if let Some(found) = find(&repo, &path, reference)? {
+        return Ok(found);
+    }
+    fetch(session, &repo, url, &EVERYTHING)?;
+    find(&repo, &path, reference)?.ok_or_else(|| missing(&repo, url, reference))
+}
+
+/// Where the mirror of a URL is or will be.
+fn mirror_path(session: &Session<'_>, url: &str) -> Result<PathBuf> {
+    let mut name = spec::mirror_name(url);
+    let marked = |name: &str| {
+        let short: String = name.chars().take(LONGEST_NAME).collect();
+        let digits = hex(&Sha256::digest(url.as_bytes()));
+        format!("{short}_{}", digits.get(..8).unwrap_or_default())
+    };
+    if name.len() > LONGEST_NAME {
+        name = marked(&name);
+    }
+    let path = session.store.mirrors().join(&name);
+    if !path.exists() {
+        return Ok(path);
+    }
+    let repo = Repository::open_bare(&path).context("cannot open the mirror", &path)?;
+    let known = repo.config().and_then(|config| config.get_string(URL_KEY));
+    if known.is_ok_and(|known| same_place(&known, url)) {
+        return Ok(path);
+    }
+    Ok(session.store.mirrors().join(marked(&name)))
+}
+
+fn same_place(a: &str, b: &str) -> bool {
+    fn plain(url: &str) -> &str {
+        let url = url.trim_end_matches('/');
+        url.strip_suffix(".git").unwrap_or(url)
+    }
+    plain(a) == plain(b)
+}
+
+fn clone(session: &Session<'_>, url: &str, place: &Path) -> Result<Repository> {
+    session.log(format!("mirroring {url}"));
+    let draft = create(session, url)?;
+    let done = Repository::open_bare(&draft)
+        .context("cannot open", &draft)
+        .and_then(|repo| fetch(session, &repo, url, &BRANCHES_AND_TAGS))
+        .and_then(|()| sync(&draft))
+        .and_then(|()| std::fs::rename(&draft, place).context("cannot move the mirror to", place));
+    if let Err(error) = done {
+        crate::store::remove_tree(&draft)?;
+        return Err(error);
+    }
+    sync(place)?;
+    Repository::open_bare(place).context("cannot open the mirror", place)
+}
+
+/// An empty bare repository in the store's temporary directory.
+fn create(session: &Session<'_>, url: &str) -> Result<PathBuf> {
+    let draft = session.store.temporary_path();
+    create_at(&draft, url)?;
+    Ok(draft)
+}
+
+/// An empty bare repository that remembers what it mirrors.
+pub(super) fn create_at(draft: &Path, url: &str) -> Result<Repository> {
+    let mut options = git2::RepositoryInitOptions::new();
+    // Neither the user's templates nor the user's default branch name belong into a mirror.
+    options.bare(true).external_template(false).initial_head("main").no_reinit(true);
+    let repo = Repository::init_opts(draft, &options).context("cannot make a mirror in", draft)?;
+    repo.config()
+        .and_then(|mut config| config.set_str(URL_KEY, url))
+        .context("cannot configure the mirror", draft)?;
+    Ok(repo)
+}
+
+/// The mirror `name`, made empty if it is not there. The caller holds its lock.
+pub(super) fn open_or_create(session: &Session<'_>, name: &str, url: &str) -> Result<Repository> {
+    let place = session.store.mirrors().join(name);
+    if !place.exists() {
+        let draft = create(session, url)?;
+        std::fs::rename(&draft, &place).context("cannot move the mirror to", &place)?;
+    }
+    Repository::open_bare(&place).context("cannot open the mirror", &place)
+}
+
+/// Brings the file system that holds the path to disk: cheaper than syncing thousands of objects.
+pub(super) fn sync(path: &Path) -> Result<()> {
+    let file = std::fs::File::open(path).context("cannot open", path)?;
+    rustix::fs::syncfs(&file).map_err(std::io::Error::from).context("cannot sync", path)
+}
+
+fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str]) -> Result<()> {
+    limit_patience();
+    let mut remote = repo.remote_anonymous(url).context("cannot use the URL", url)?;
+    let cancelled = std::cell::Cell::new(false);
+    let mut callbacks = RemoteCallbacks::new();
+    callbacks.transfer_progress(|state| {
+        let go_on = session.tell(Progress::Fetching {
+            url,
+            received: state.received_objects() as u64,
+            total: state.total_objects() as u64,
+            bytes: state.received_bytes() as u64,
+        });
+        cancelled.set(!go_on);
+        go_on
+    });
+    let mut proxy = ProxyOptions::new();
+    proxy.auto();
+    let mut options = FetchOptions::new();
+    options
+        .remote_callbacks(callbacks)
+        .proxy_options(proxy)
+        .download_tags(AutotagOption::None)
+        .update_fetchhead(false);
+    let done = remote.fetch(refspecs, Some(&mut options), None);
+    drop(options);
+    if cancelled.get() {
+        return Err(Error::Cancelled);
+    }
+    done.context("cannot fetch", url)
+}
+
+#[allow(unsafe_code)]
+fn limit_patience() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: both set an int inside libgit2. `Once` keeps our own threads from setting them
+        // at the same time, and every connection of ours is opened after this.
+        let set = unsafe {
+            git2::opts::set_server_connect_timeout_in_milliseconds(SERVER_TIMEOUT)
+                .and(git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT))
+        };
+        if let Err(error) = set {
+            log::debug!("no time limit for git servers: {}", error.message());
+        }
+    });
+}
+
+/// The source in a mirror, or `None` where the revision is not there.
+pub(super) fn find(
+    repo: &Repository,
+    path: &Path,
+    reference: &str,
+) -> Result<Option<ResolvedSource>> {
+    let Ok(object) = repo.revparse_single(reference) else { return Ok(None) };
+    let Ok(commit) = object.peel_to_commit() else {
+        return Err(Error::Invalid(format!(
+            "{}: {reference} is not a commit; name a commit, tag or branch.",
+            path.display()
+        )));
+    };
+    let seconds = commit.committer().when().seconds();
+    if let Some(pointer) = lfs_pointer(repo, &commit).context("cannot read", path)? {
+        return Err(Error::Invalid(format!(
+            "{}: {pointer} at {reference} is kept by Git LFS, which is not supported; \
+             use an archive or a mirror with the real file.",
+            path.display()
+        )));
+    }
+    Ok(Some(ResolvedSource {
+        repo: path.to_owned(),
+        commit: commit.id(),
+        tree: commit.tree_id(),
+        time: outcrop_fs::Timestamp::new(seconds, 0),
+    }))
+}
+
+/// The first file that is only a pointer, in a tree whose attributes ask for LFS.
+fn lfs_pointer(
+    repo: &Repository,
+    commit: &git2::Commit<'_>,
+) -> std::result::Result<Option<String>, git2::Error> {
+    let tree = commit.tree()?;
+    let Some(attributes) = tree.get_name(".gitattributes") else { return Ok(None) };
+    let Ok(attributes) = repo.find_blob(attributes.id()) else { return Ok(None) };
+    if !attributes.content().windows(10).any(|window| window == b"filter=lfs") {
+        return Ok(None);
+    }
+    let odb = repo.odb()?;
+    let mut todo = vec![(String::new(), commit.tree()?)];
+    while let Some((prefix, tree)) = todo.pop() {
+        for entry in tree.iter() {
+            let path = format!("{prefix}{}", String::from_utf8_lossy(entry.name_bytes()));
+            match entry.kind() {
+                Some(ObjectType::Tree) => {
+                    todo.push((path + "/", repo.find_tree(entry.id())?));
+                }
+                Some(ObjectType::Blob)
+                    if odb.read_header(entry.id())?.0 < LFS_LARGEST
+                        && odb.read(entry.id())?.data().starts_with(LFS_MAGIC) =>
+                {
+                    return Ok(Some(path));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn missing(repo: &Repository, url: &str, reference: &str) -> Error {
+    let wanted = reference.to_ascii_lowercase();
+    let near: Vec<String> = repo
+        .references()
+        .into_iter()
+        .flat_map(|references| references.flatten())
+        .filter_map(|reference| reference.shorthand().ok().map(str::to_owned))
+        .filter(|name| {
+            let name = name.to_ascii_lowercase();
+            name.len() > 2 && (name.contains(&wanted) || wanted.contains(&name))
+        })
+        .take(5)
+        .collect();
+    let near = if near.is_empty() {
+        String::new()
+    } else {
+        format!(" Near matches: {}.", near.join(", "))
+    };
+    Error::Invalid(format!("{url} has no revision {reference}.{near}"))
+}
+
+/// A submodule of a source: its path in the tree, its URL and the commit wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmoduleEntry {
+    pub path: String,
+    pub url: String,
+    pub commit: Oid,
+}
+
+/// What `.gitmodules` and the tree say of submodules; sections without a commit in the tree are
+/// skipped. `overrides` maps a path to another URL.
+pub(super) fn submodules(
+    source: &ResolvedSource,
+    base: &str,
+    overrides: &std::collections::BTreeMap<String, String>,
+) -> Result<Vec<SubmoduleEntry>> {
+    let read = || -> std::result::Result<Option<Vec<SubmoduleEntry>>, git2::Error> {
+        let repo = Repository::open_bare(&source.repo)?;
+        let tree = repo.find_tree(source.tree)?;
+        let Some(file) = tree.get_name(".gitmodules") else { return Ok(None) };
+        let Ok(file) = repo.find_blob(file.id()) else { return Ok(None) };
+        let text = String::from_utf8_lossy(file.content()).into_owned();
+        let entries = parse_gitmodules(&text).into_iter().filter_map(|(path, url)| {
+            let entry = tree.get_path(Path::new(&path)).ok()?;
+            let url = match overrides.get(&path) {
+                Some(url) => url.clone(),
+                None => join_url(base, &url?),
+            };
+            let is_commit = entry.kind() == Some(ObjectType::Commit);
+            is_commit.then(|| SubmoduleEntry { commit: entry.id(), path, url })
+        });
+        Ok(Some(entries.collect()))
+    };
+    Ok(read().context("cannot read the submodules of", &source.repo)?.unwrap_or_default())
+}
+
+/// (path, URL) of each section of a `.gitmodules` file.
+pub(super) fn parse_gitmodules(text: &str) -> Vec<(String, Option<String>)> {
+    let mut found: Vec<(Option<String>, Option<String>)> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            found.push((None, None));
+        } else if let Some((key, value)) = line.split_once('=')
+            && let Some(section) = found.last_mut()
+        {
+            let value = value.trim().trim_matches('"').to_owned();
+            match key.trim().to_ascii_lowercase().as_str() {
+                "path" => section.0 = Some(value),
+                "url" => section.1 = Some(value),
+                _ => {}
+            }
+        }
+    }
+    found.into_iter().filter_map(|(path, url)| Some((path?, url))).collect()
+}
+
+/// Resolves a submodule's URL: relative ones (`./`, `../`) against the URL of the repository.
+pub(super) fn join_url(base: &str, url: &str) -> String {
+    if !url.starts_with("./") && !url.starts_with("../") {
+        return url.to_owned();
+    }
+    let mut base = base.trim_end_matches('/').to_owned();
+    let mut rest = url;
+    loop {
+        if let Some(next) = rest.strip_prefix("./") {
+            rest = next;
+        } else if let Some(next) = rest.strip_prefix("../") {
+            rest = next;
+            if let Some((parent, _)) = base.rsplit_once('/') {
+                base = parent.to_owned();
+            }
+        } else {
+            return format!("{base}/{rest}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+use git2::{Repository, Signature, Time};
+
+use super::*;
+
+/// Commits files (path → content) on top of a branch; a content may be a submodule's commit.
+fn commit(repo: &Repository, branch: &str, files: &[(&str, &str)]) -> Oid {
+    let mut index = git2::Index::new().unwrap();
+    for (path, content) in files {
+        let submodule = content.strip_prefix("commit:").map(|id| Oid::from_str(id).unwrap());
+        index
+            .add(&git2::IndexEntry {
+                ctime: git2::IndexTime::new(0, 0),
+                mtime: git2::IndexTime::new(0, 0),
+                dev: 0,
+                ino: 0,
+                mode: if submodule.is_some() { 0o160000 } else { 0o100644 },
+                uid: 0,
+                gid: 0,
+                file_size: 0,
+                id: submodule.unwrap_or_else(|| repo.blob(content.as_bytes()).unwrap()),
+                flags: 0,
+                flags_extended: 0,
+                path: path.as_bytes().to_vec(),
+            })
+            .unwrap();
+    }
+    let tree = repo.find_tree(index.write_tree_to(repo).unwrap()).unwrap();
+    let who = Signature::new("T", "t@example.org", &Time::new(1_234_567, 60)).unwrap();
+    let name = format!("refs/heads/{branch}");
+    let parent = repo.find_reference(&name).ok().map(|found| found.peel_to_commit().unwrap());
+    let parents: Vec<_> = parent.iter().collect();
+    repo.commit(Some(&name), &who, &who, "m", &tree, &parents).unwrap()
+}
+
+fn spec(path: &Path, reference: &str) -> SourceSpec {
+    SourceSpec::Git { url: path.display().to_string(), reference: reference.to_owned() }
+}
+
+#[test]
+fn mirrors_once_and_fetches_only_what_is_missing() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let upstream = place.path().join("up.git");
+    let repo = Repository::init_bare(&upstream).unwrap();
+    let first = commit(&repo, "main", &[("a", "1")]);
+    let found = sources.resolve(&spec(&upstream, "main"), &quiet).unwrap();
+    assert_eq!((found.commit, found.time), (first, Timestamp::new(1_234_567, 0)));
+    assert_eq!(tree(&found)["a"].1, b"1");
+    let second = commit(&repo, "main", &[("a", "2")]);
+    // The branch is there: no fetch. The commit is not: fetch. A refresh moves the branch.
+    assert_eq!(sources.resolve(&spec(&upstream, "main"), &quiet).unwrap().commit, first);
+    let by_id = spec(&upstream, &second.to_string());
+    assert_eq!(sources.resolve(&by_id, &quiet).unwrap().commit, second);
+    let third = commit(&repo, "main", &[("a", "3")]);
+    assert_eq!(sources.refresh(&spec(&upstream, "main"), &quiet).unwrap().commit, third);
+    // A commit that only an unusual ref keeps.
+    let hidden = commit(&repo, "hidden", &[("a", "4")]);
+    repo.reference("refs/pull/1/head", hidden, true, "").unwrap();
+    repo.find_reference("refs/heads/hidden").unwrap().delete().unwrap();
+    let by_id = spec(&upstream, &hidden.to_string());
+    assert_eq!(sources.resolve(&by_id, &quiet).unwrap().commit, hidden);
+    // The upstream goes; what was fetched stays.
+    std::fs::remove_dir_all(&upstream).unwrap();
+    assert_eq!(sources.resolve(&by_id, &quiet).unwrap().commit, hidden);
+    assert!(sources.resolve(&spec(&upstream, "nowhere"), &quiet).is_err());
+    let mirrors = sources.list().unwrap();
+    assert_eq!(mirrors.into_iter().next().unwrap().1, upstream.display().to_string());
+}
+
+#[test]
+fn urls_that_meet_in_one_name_are_kept_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let mut commits = Vec::new();
+    for name in ["a-b", "a.b", "a-b.git"] {
+        let path = place.path().join(name);
+        if name != "a-b.git" {
+            commits.push(commit(&Repository::init_bare(&path).unwrap(), "main", &[("f", name)]));
+        }
+        let found = sources.resolve(&spec(&path, "main"), &quiet).unwrap();
+        assert_eq!(found.commit, commits[usize::from(name == "a.b")]);
+    }
+    assert_eq!(sources.list().unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_missing_is_named_and_leaves_no_mirror() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let error = sources.resolve(&spec(&place.path().join("no"), "main"), &quiet).unwrap_err();
+    assert!(error.to_string().contains("no"), "{error}");
+    assert!(names(&sources.store.mirrors()).is_empty());
+    let upstream = place.path().join("up");
+    let repo = Repository::init_bare(&upstream).unwrap();
+    let id = commit(&repo, "main", &[("f", "x")]);
+    repo.reference("refs/tags/release-1.2", id, false, "").unwrap();
+    let error = sources.resolve(&spec(&upstream, "1.2"), &quiet).unwrap_err().to_string();
+    assert!(error.contains("no revision 1.2") && error.contains("release-1.2"), "{error}");
+}
+
+#[test]
+fn a_cancelled_clone_leaves_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let upstream = place.path().join("up");
+    let files: Vec<(String, String)> =
+        (0..200).map(|n| (format!("f{n}"), format!("{n}"))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    commit(&Repository::init_bare(&upstream).unwrap(), "main", &files);
+    let stop = |_: Progress<'_>| false;
+    let error = sources.resolve(&spec(&upstream, "main"), &stop).unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert!(names(&sources.store.mirrors()).is_empty());
+    sources.resolve(&spec(&upstream, "main"), &quiet).unwrap();
+}
+
+#[test]
+fn many_at_once_make_one_mirror() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let upstream = place.path().join("up");
+    let repo = Repository::init_bare(&upstream).unwrap();
+    let first = commit(&repo, "main", &[("f", "1")]);
+    let ask = |reference: String| {
+        let (sources, upstream) = (&sources, &upstream);
+        move || sources.resolve(&spec(upstream, &reference), &quiet).unwrap().commit
+    };
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(ask("main".to_owned()))).collect();
+        assert!(asked.into_iter().all(|thread| thread.join().unwrap() == first));
+    });
+    let commits: Vec<Oid> =
+        (0..4).map(|n| commit(&repo, "main", &[("f", &format!("x{n}"))])).collect();
+    std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            commits.iter().map(|commit| scope.spawn(ask(commit.to_string()))).collect();
+        let found: Vec<Oid> = asked.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(found, commits);
+    });
+    assert_eq!(names(&sources.store.mirrors()).len(), 1);
+}
+
+#[test]
+fn large_file_pointers_are_refused_by_name() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let upstream = place.path().join("up");
+    let repo = Repository::init_bare(&upstream).unwrap();
+    let attributes = "*.bin filter=lfs diff=lfs merge=lfs -text\n";
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    commit(&repo, "main", &[(".gitattributes", attributes), ("d/real.bin", "data")]);
+    sources.resolve(&spec(&upstream, "main"), &quiet).unwrap();
+    commit(&repo, "bad", &[(".gitattributes", attributes), ("d/x.bin", pointer)]);
+    let error = sources.refresh(&spec(&upstream, "bad"), &quiet).unwrap_err().to_string();
+    assert!(error.contains("d/x.bin") && error.contains("LFS"), "{error}");
+}
+
+#[test]
+fn submodules_are_found_recursively() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let path = |name: &str| place.path().join(name);
+    let make = |name: &str| Repository::init_bare(path(name)).unwrap();
+    let leaf = commit(&make("leaf.git"), "main", &[("leaf.c", "l")]);
+    let modules = "[submodule \"leaf\"]\n\tpath = deep/leaf\n\turl = ../leaf.git\n";
+    let deep = format!("commit:{leaf}");
+    let inner =
+        commit(&make("inner.git"), "main", &[(".gitmodules", modules), ("deep/leaf", &deep)]);
+    let modules = "[submodule \"inner\"]\npath=lib/inner\nurl=https://gone.invalid/inner.git\n\
+                   [submodule \"ghost\"]\npath=ghost\nurl=../ghost\n";
+    let wanted = format!("commit:{inner}");
+    commit(&make("outer.git"), "main", &[(".gitmodules", modules), ("lib/inner", &wanted)]);
+    let url = path("outer.git").display().to_string();
+    let outer = sources.resolve(&spec(&path("outer.git"), "main"), &quiet).unwrap();
+    let overrides =
+        BTreeMap::from([("lib/inner".to_owned(), path("inner.git").display().to_string())]);
+    let found = sources.submodules(&outer, &url, &overrides, &Aliases::default(), &quiet).unwrap();
+    let seen: Vec<_> = found.iter().map(|one| (one.path.as_str(), one.source.commit)).collect();
+    assert_eq!(seen, [("lib/inner", inner), ("lib/inner/deep/leaf", leaf)]);
+}
