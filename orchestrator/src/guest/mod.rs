@@ -1,1 +1,25 @@
-//! Guests: QEMU processes and the channel to the agent inside.
+//! Guests: QEMU processes, the channel to the agent inside, and the booting of finished systems.
+//!
+//! ```text
+//! GuestOptions ─► command line ─► QEMU ─► AgentHello ─► Setup ─► Run… ─► Unmount ─► end
+//! ```
+//!
+//! The conversation is specified in `docs/control-protocol.md`, the rest in `docs/guests.md`.
+
+mod command;
+mod command_line;
+mod error;
+mod link;
+mod machine;
+mod recipe;
+mod terminal;
+
+pub use command::{Command, Exit};
+pub use command_line::{
+    COMPILE_ADDRESS, CompileForward, Disk, MachineOptions, Root, SecurityModel, command_line,
+};
+pub use error::{GuestError, LastWords};
+pub use machine::{Guest, GuestOptions, Limits, Timings};
+pub use outcrop_guest::protocol::{Outcome, Program, Stream};
+pub use recipe::{Accelerator, QemuRecipe};
+pub use terminal::TerminalEvent;
