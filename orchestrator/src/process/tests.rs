@@ -82,15 +82,15 @@ async fn a_child_outlives_the_runtime_thread_that_asked_for_it() {
 
 #[tokio::test]
 async fn only_named_descriptors_reach_the_child() {
-    let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut mine, theirs) = std::io::pipe().unwrap();
     let number = theirs.as_raw_fd();
-    let mut launch = shell(&format!("echo hello >&{number}; ls /proc/$$/fd"));
+    let mut launch = shell(&format!("echo hello > /proc/self/fd/{number}; ls /proc/$$/fd"));
     launch.inherit(theirs.into());
     let mut process = launch.spawn().await.unwrap();
     process.wait().await.unwrap();
     let mut text = String::new();
     // Reads to the end: the parent keeps no copy of the other side.
-    io::Read::read_to_string(&mut &mine, &mut text).unwrap();
+    io::Read::read_to_string(&mut mine, &mut text).unwrap();
     assert_eq!(text, "hello\n");
     let listed = process.tail().text();
     assert!(listed.lines().any(|fd| fd == number.to_string()), "{listed}");

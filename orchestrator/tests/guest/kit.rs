@@ -82,8 +82,8 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 
 /// One regular file and the trailer, in the format that the kernel's documentation
 /// (driver-api/early-userspace/buffer-format) calls newc.
-fn append_file(image: &mut Vec<u8>, name: &str, content: &[u8]) {
-    for (name, mode, content) in [(name, 0o100_644, content), ("TRAILER!!!", 0, &b""[..])] {
+pub fn append_file(image: &mut Vec<u8>, name: &str, content: &[u8]) {
+    for (name, mode, content) in [(name, 0o100_755, content), ("TRAILER!!!", 0, &b""[..])] {
         let numbers = [900, mode, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
         write!(image, "070701").unwrap();
         for number in numbers {
