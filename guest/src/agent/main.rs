@@ -49,10 +49,10 @@ fn serve() -> Result<(), Failure> {
     mounts::early()?;
     let arguments = command_line::read()?;
     if let Some(device) = arguments.value("outcrop.boot") {
-        modules::load_all()?;
+        modules::load(None)?;
         return boot::start_system(device, &arguments);
     }
-    let modules = modules::load_all();
+    let modules = modules::load(arguments.value("outcrop.modules"));
     // Without modules there may be no port either; then the first failure is the one to tell.
     let mut port = match Port::open() {
         Ok(port) => port,
