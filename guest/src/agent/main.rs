@@ -1,1 +1,71 @@
-fn main() {}
+//! The agent: PID 1 of a guest.
+//!
+//! Without `outcrop.boot=` on the kernel's command line it serves the orchestrator over the
+//! control channel (`docs/control-protocol.md`); with it, it is a minimal initramfs that starts the
+//! init of a finished system (`docs/guests.md`).
+
+#![deny(unsafe_code)]
+
+mod boot;
+mod command_line;
+mod failure;
+mod job;
+mod modules;
+mod mounts;
+mod network;
+mod port;
+mod session;
+mod system;
+mod world;
+
+use failure::Failure;
+use port::Port;
+use session::Session;
+
+/// Tells builds of the agent apart in messages; compatibility is the protocol version's business.
+const BUILD_ID: &str = match option_env!("OUTCROP_BUILD_ID") {
+    Some(id) => id,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+fn main() {
+    if std::process::id() != 1 {
+        eprintln!("outcrop-agent {BUILD_ID}: runs only as the first process of a guest");
+        std::process::exit(2);
+    }
+    // A panic must not leave a guest that hangs: say it and restart, which ends QEMU.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("outcrop-agent: crashed: {panic}");
+        system::restart();
+    }));
+    if let Err(failure) = serve() {
+        eprintln!("outcrop-agent: {failure}");
+    }
+    system::restart();
+}
+
+/// Returns only when the guest is to end.
+fn serve() -> Result<(), Failure> {
+    mounts::early()?;
+    let arguments = command_line::read()?;
+    if let Some(device) = arguments.value("outcrop.boot") {
+        modules::load(None)?;
+        return boot::start_system(device, &arguments);
+    }
+    let modules = modules::load(arguments.value("outcrop.modules"));
+    // Without modules there may be no port either; then the first failure is the one to tell.
+    let mut port = match Port::open() {
+        Ok(port) => port,
+        Err(failure) => return Err(modules.err().unwrap_or(failure)),
+    };
+    if let Err(failure) = modules {
+        port.report(&failure);
+        return Err(failure);
+    }
+    let mut session = Session::start(port)?;
+    let end = session.serve();
+    if let Err(failure) = &end {
+        session.report(failure);
+    }
+    end
+}

@@ -1,0 +1,105 @@
+//! Whether KVM works here with this kit. `/dev/kvm` may exist and yet hang a stock kernel, so the
+//! only test that counts is to boot one.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::GuestError;
+use super::machine::{Guest, GuestOptions};
+use super::recipe::Accelerator;
+
+/// A kernel that runs at all under KVM is up in a second or two.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// The result of a probe, and what it is valid for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvmVerdict {
+    pub accelerator: Accelerator,
+    /// One sentence for the user: why KVM is not used. Empty if it is.
+    pub reason: String,
+    /// Whether this was found out just now, so that the user is to be told.
+    #[serde(skip)]
+    pub fresh: bool,
+    host: String,
+    kit: String,
+}
+
+/// Boots `options` once with KVM, unless `cache` already knows the answer for this boot of this
+/// host and for the kit `kit_id`. Never fails: without a working KVM the answer is
+/// [`Accelerator::Tcg`].
+pub async fn probe_kvm(options: &GuestOptions, kit_id: &str, cache: &Path) -> KvmVerdict {
+    let host = host_identity();
+    if let Some(known) = read_cache(cache)
+        && known.host == host
+        && known.kit == kit_id
+    {
+        return known;
+    }
+    let (accelerator, reason) = match try_kvm(options).await {
+        Ok(()) => (Accelerator::Kvm, String::new()),
+        Err(reason) => (Accelerator::Tcg, format!("KVM is not used: {reason}")),
+    };
+    let verdict = KvmVerdict { accelerator, reason, fresh: true, host, kit: kit_id.into() };
+    write_cache(cache, &verdict);
+    verdict
+}
+
+async fn try_kvm(options: &GuestOptions) -> Result<(), String> {
+    let device = Path::new("/dev/kvm");
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(device)
+        .map_err(|error| format!("{} cannot be opened ({error})", device.display()))?;
+    let mut options = options.clone();
+    options.accelerator = Accelerator::Kvm;
+    options.root = super::Root::None;
+    options.compile = None;
+    options.console_log = None;
+    options.limits.start = LIMIT;
+    match Guest::start(options).await {
+        Ok(guest) => {
+            drop(guest);
+            Ok(())
+        }
+        Err(GuestError::StartTimeout { limit, .. }) => {
+            Err(format!("a guest did not start within {} s with it", limit.as_secs()))
+        }
+        // The console's last lines belong into a log, not into a sentence.
+        Err(error) => {
+            log::debug!("{error}");
+            let text = error.to_string();
+            Err(text.lines().next().unwrap_or_default().to_owned())
+        }
+    }
+}
+
+/// Changes with every boot of the host, and so with its kernel and modules.
+fn host_identity() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Anything unreadable means: not known.
+fn read_cache(path: &Path) -> Option<KvmVerdict> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Only saves time: a failure is not worth more than a log line.
+fn write_cache(path: &Path, verdict: &KvmVerdict) {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let written = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        serde_json::to_writer_pretty(&mut file, verdict)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    if let Err(error) = written() {
+        log::debug!("cannot write {}: {error}", path.display());
+    }
+}

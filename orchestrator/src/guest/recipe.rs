@@ -1,0 +1,43 @@
+//! How QEMU is started for one architecture.
+
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+/// The `[qemu]` part of an architecture's description.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QemuRecipe {
+    /// The program, looked up in `PATH`: `qemu-system-x86_64`.
+    pub binary: String,
+    /// The argument of `-M`.
+    pub machine: String,
+    /// The argument of `-cpu` without hardware virtualisation.
+    pub cpu: String,
+    /// The guest's name for its first serial line: `ttyS0`.
+    pub console: String,
+    /// More words for the kernel's command line.
+    #[serde(default)]
+    pub kernel_arguments: Vec<String>,
+}
+
+impl QemuRecipe {
+    /// What the names of virtio devices end in: `microvm` has no PCI bus.
+    pub(super) fn device_suffix(&self) -> &'static str {
+        if self.machine == "microvm" || self.machine.starts_with("microvm,") {
+            "device"
+        } else {
+            "pci"
+        }
+    }
+}
+
+/// What carries out the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// QEMU's own translator: works everywhere, slowly.
+    Tcg,
+    /// The host kernel's virtualisation. Must have been probed: see [`super::probe_kvm`].
+    Kvm,
+}

@@ -1,0 +1,104 @@
+use super::*;
+
+fn shell(script: &str) -> Launch {
+    let mut launch = Launch::new("/bin/sh");
+    launch.command().args(["-c", script]);
+    launch
+}
+
+/// Whether the process is there and is not just a zombie.
+fn alive(id: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{id}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+async fn vanishes(id: u32) {
+    while alive(id) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn first_number(process: &Supervised) -> u32 {
+    loop {
+        if let Some((line, _)) = process.tail().text().split_once('\n') {
+            return line.parse().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn output_of_both_streams_is_captured_and_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut launch = shell("echo one; echo two >&2; exit 3");
+    launch.log_to(&path);
+    let mut process = launch.spawn().await.unwrap();
+    assert_eq!(process.wait().await.unwrap().code(), Some(3));
+    let text = process.tail().text();
+    assert!(text.contains("one\n") && text.contains("two\n"), "{text}");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), text);
+}
+
+#[tokio::test]
+async fn only_the_end_of_long_output_is_kept() {
+    let mut process = shell("yes | head -c 200000; echo end").spawn().await.unwrap();
+    process.wait().await.unwrap();
+    let text = process.tail().text();
+    assert_eq!(text.len(), TAIL);
+    assert!(text.ends_with("end\n"));
+}
+
+#[tokio::test]
+async fn dropping_kills_grandchildren_too() {
+    let process = shell("sleep 1000 & echo $!; wait").spawn().await.unwrap();
+    let grandchild = first_number(&process).await;
+    let child = process.id().unwrap();
+    assert!(alive(grandchild));
+    drop(process);
+    vanishes(grandchild).await;
+    vanishes(child).await;
+}
+
+#[tokio::test]
+async fn a_child_that_ignores_the_request_to_end_is_killed() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut process =
+        shell("trap '' TERM; echo 1; while :; do sleep 0.01; done").spawn().await.unwrap();
+    first_number(&process).await;
+    let status = process.stop(Duration::from_millis(50)).await.unwrap();
+    assert_eq!(status.signal(), Some(9));
+}
+
+#[tokio::test]
+async fn a_child_outlives_the_runtime_thread_that_asked_for_it() {
+    let runtime = tokio::runtime::Handle::current();
+    let asked =
+        thread::spawn(move || runtime.block_on(shell("echo $$; sleep 0.3; echo done").spawn()));
+    let mut process = tokio::task::spawn_blocking(|| asked.join().unwrap().unwrap()).await.unwrap();
+    assert!(process.wait().await.unwrap().success());
+    assert!(process.tail().text().ends_with("done\n"));
+}
+
+#[tokio::test]
+async fn only_named_descriptors_reach_the_child() {
+    let (mut mine, theirs) = std::io::pipe().unwrap();
+    let number = theirs.as_raw_fd();
+    let mut launch = shell(&format!("echo hello > /proc/self/fd/{number}; ls /proc/$$/fd"));
+    launch.inherit(theirs.into());
+    let mut process = launch.spawn().await.unwrap();
+    process.wait().await.unwrap();
+    let mut text = String::new();
+    // Reads to the end: the parent keeps no copy of the other side.
+    io::Read::read_to_string(&mut mine, &mut text).unwrap();
+    assert_eq!(text, "hello\n");
+    let listed = process.tail().text();
+    assert!(listed.lines().any(|fd| fd == number.to_string()), "{listed}");
+    assert!(!listed.lines().any(|fd| fd == mine.as_raw_fd().to_string()), "{listed}");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_an_error() {
+    let error = Launch::new("/nonexistent/program").spawn().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
