@@ -1,0 +1,99 @@
+//! Descriptions of architectures: one TOML file each, so that adding one is adding a file.
+
+#![forbid(unsafe_code)]
+
+use serde::Deserialize;
+
+use super::error::{Error, Result};
+
+const DESCRIPTIONS: &[(&str, &str)] = &[("x86_64", include_str!("architectures/x86_64.toml"))];
+const PACKAGES: &str = include_str!("packages.toml");
+
+/// How QEMU runs a guest of an architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QemuRecipe {
+    pub binary: String,
+    pub machine: String,
+    pub cpu: String,
+    /// The kernel's name of the serial console.
+    pub console: String,
+    /// Kernel command line, without the `console=` argument.
+    pub kernel_arguments: Vec<String>,
+}
+
+/// Roots of the closure of kernel modules that an initramfs carries.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleRoots {
+    pub required: Vec<String>,
+    pub optional: Vec<String>,
+}
+
+/// Everything that Outcrop knows of an architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// The name in definitions: `x86_64`.
+    pub name: String,
+    /// Debian's name: `amd64`.
+    pub debian: String,
+    /// The GNU triplet of Debian's toolchain.
+    pub triplet: String,
+    pub kernel_package: String,
+    pub merged_directories: Vec<String>,
+    pub qemu: QemuRecipe,
+    pub modules: ModuleRoots,
+}
+
+#[derive(Deserialize)]
+struct Packages {
+    packages: Vec<String>,
+}
+
+impl Architecture {
+    /// The description by Baserock name.
+    pub fn by_name(name: &str) -> Result<Architecture> {
+        let known = || DESCRIPTIONS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+        let (_, text) = DESCRIPTIONS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .ok_or_else(|| Error::UnknownArchitecture { name: name.into(), known: known() })?;
+        toml::from_str(text).map_err(|error| Error::Malformed {
+            path: format!("architectures/{name}.toml").into(),
+            problem: error.to_string(),
+        })
+    }
+
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        DESCRIPTIONS.iter().map(|(name, _)| *name)
+    }
+
+    /// Names of the base layer's packages, before their dependencies.
+    pub fn base_packages() -> Result<Vec<String>> {
+        let parsed: Packages = toml::from_str(PACKAGES).map_err(|error| Error::Malformed {
+            path: "packages.toml".into(),
+            problem: error.to_string(),
+        })?;
+        Ok(parsed.packages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_description_parses_and_names_itself() {
+        for name in Architecture::names() {
+            assert_eq!(Architecture::by_name(name).unwrap().name, name);
+        }
+        assert!(!Architecture::base_packages().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_unknown_architecture_lists_the_known_ones() {
+        let message = Architecture::by_name("vax").unwrap_err().to_string();
+        assert!(message.contains("vax") && message.contains("x86_64"), "{message}");
+    }
+}
