@@ -225,7 +225,7 @@ fn built_in_systems() -> BTreeMap<String, BuildSystem> {
             &[".pro"],
         ),
     ];
-    table
+    let mut systems: BTreeMap<String, BuildSystem> = table
         .into_iter()
         .map(|(name, commands, indicators)| {
             let steps = [StepName::Configure, StepName::Build, StepName::Install]
@@ -240,5 +240,9 @@ fn built_in_systems() -> BTreeMap<String, BuildSystem> {
             let indicators = indicators.iter().map(|&i| i.to_owned()).collect();
             (name.to_owned(), BuildSystem { steps, strip: name != MANUAL, indicators })
         })
-        .collect()
+        .collect();
+    if let Some(manual) = systems.get_mut(MANUAL) {
+        manual.steps.insert(StepName::Strip, Vec::new());
+    }
+    systems
 }

@@ -25,7 +25,7 @@ mod select;
 mod split;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod yaml;
 
 use std::collections::HashMap;

@@ -30,7 +30,9 @@ pub(crate) fn definitions() -> Option<Definitions> {
 #[test]
 fn the_published_tree_loads() {
     let Some(definitions) = definitions() else { return };
-    for w in &definitions.warnings { eprintln!("{w}"); }
+    for w in &definitions.warnings {
+        eprintln!("{w}");
+    }
     assert_eq!(definitions.version, 8);
     assert_eq!(definitions.len(), 1359);
     let count = |kind| definitions.iter().filter(|(_, c)| c.kind() == kind).count();
