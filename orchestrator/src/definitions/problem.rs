@@ -1,0 +1,157 @@
+//! Problems of definition files: collected, located, shown together.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::node::{self, Node};
+
+/// How bad a [`Problem`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The definitions cannot be used.
+    Error,
+    /// The definitions can be used; their author may have meant something else.
+    Warning,
+}
+
+/// One thing that is wrong with a definition file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub severity: Severity,
+    /// Path of the file, relative to the definitions directory.
+    pub file: String,
+    /// 1-based; 0 when the problem concerns the whole file.
+    pub line: usize,
+    /// 1-based, in characters; 0 when the problem concerns the whole file.
+    pub column: usize,
+    pub message: String,
+    /// What to do about it.
+    pub suggestion: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, ": {severity}: {}", self.message)?;
+        if let Some(suggestion) = &self.suggestion {
+            write!(f, " ({suggestion})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why definitions were refused: every problem of the run, warnings included, in file order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", join(.0))]
+pub struct Problems(pub Vec<Problem>);
+
+fn join(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A step from a YAML node to one of its children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Field(String),
+    Item(usize),
+}
+
+/// A node of a file, by the way to it from the root. Its line and column are looked up only when
+/// there is something to say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub file: String,
+    pub steps: Vec<Step>,
+}
+
+impl Spot {
+    pub fn file(file: &str) -> Self {
+        Spot { file: file.to_owned(), steps: Vec::new() }
+    }
+
+    pub fn field(&self, name: &str) -> Self {
+        let mut spot = self.clone();
+        spot.steps.push(Step::Field(name.to_owned()));
+        spot
+    }
+
+    pub fn item(&self, index: usize) -> Self {
+        let mut spot = self.clone();
+        spot.steps.push(Step::Item(index));
+        spot
+    }
+}
+
+/// Collects problems; positions of [`Spot`]s are resolved by [`Collector::finish`].
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    located: Vec<Problem>,
+    pending: Vec<(Spot, Severity, String, Option<String>)>,
+}
+
+impl Collector {
+    pub fn push(&mut self, problem: Problem) {
+        self.located.push(problem);
+    }
+
+    pub fn error(&mut self, spot: Spot, message: impl Into<String>) {
+        self.pending.push((spot, Severity::Error, message.into(), None));
+    }
+
+    pub fn error_hint(&mut self, spot: Spot, message: impl Into<String>, hint: impl Into<String>) {
+        self.pending.push((spot, Severity::Error, message.into(), Some(hint.into())));
+    }
+
+    pub fn warning(&mut self, spot: Spot, message: impl Into<String>) {
+        self.pending.push((spot, Severity::Warning, message.into(), None));
+    }
+
+    /// The problems in file order. `text` gives the content of a file.
+    pub fn finish<'a>(self, text: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
+        let mut trees: BTreeMap<String, Option<Node>> = BTreeMap::new();
+        let mut problems = self.located;
+        for (spot, severity, message, suggestion) in self.pending {
+            let tree = trees
+                .entry(spot.file.clone())
+                .or_insert_with(|| text(&spot.file).and_then(|t| node::parse(t).root));
+            let (line, column) =
+                tree.as_ref().filter(|_| !spot.steps.is_empty()).map_or((0, 0), |root| {
+                    let node = root.find(&spot.steps);
+                    (node.line, node.column)
+                });
+            problems.push(Problem { severity, file: spot.file, line, column, message, suggestion });
+        }
+        // A stable sort by place only: problems of one place stay in the order they were found.
+        problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        problems.dedup();
+        problems
+    }
+}
+
+/// The candidate that `word` is most likely a misspelling of.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // Damerau-Levenshtein is quadratic; nobody misspells a name of hundreds of characters.
+    if word.len() > 200 {
+        return None;
+    }
+    let limit = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .filter(|c| c.len() <= 200)
+        .map(|c| (strsim::damerau_levenshtein(word, c), c))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, c)| c)
+}

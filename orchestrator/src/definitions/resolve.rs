@@ -1,0 +1,667 @@
+//! From files to [`Definitions`]: identities, references, merging, checks.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::arch::Arch;
+use super::chunk::{self, Origin};
+use super::defaults::{Defaults, split_rules_from};
+use super::model::{
+    Chunk, Cluster, ClusterSystem, Component, ComponentId, Deployment, Detail, Kind, Member,
+    Stratum, System, SystemStratum,
+};
+use super::problem::{Collector, Problem, Problems, Severity, Spot, nearest};
+use super::raw::{RawClusterSystem, RawDefaults, RawEntry, RawFile, RawVersion};
+use super::split;
+use super::{Definitions, yaml};
+
+/// Newest version of the format that is understood.
+const NEWEST_VERSION: u32 = 8;
+/// Misspelt references that are compared with everything that exists; the rest get no suggestion.
+const MAX_SUGGESTIONS: usize = 20;
+
+/// A file of a definitions tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    /// Relative to the definitions directory, `/` between parts.
+    pub path: String,
+    pub text: Vec<u8>,
+}
+
+/// The files of a definitions tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    pub version: Option<TextFile>,
+    pub defaults: Option<TextFile>,
+    /// `*.morph`, in load order.
+    pub definitions: Vec<TextFile>,
+}
+
+pub(super) fn resolve(files: &Files) -> Result<Definitions, Problems> {
+    let mut resolver = Resolver::default();
+    resolver.read_version(files);
+    resolver.read_defaults(files);
+    let loaded: Vec<Loaded> =
+        files.definitions.iter().filter_map(|file| resolver.read_file(file)).collect();
+    let mut later = Vec::new();
+    for mut file in loaded {
+        match file.kind {
+            Kind::Stratum => resolver.stratum(&mut file),
+            Kind::System | Kind::Cluster => later.push(file),
+            Kind::Chunk => {}
+        }
+    }
+    for mut file in later {
+        match file.kind {
+            Kind::System => resolver.system(&mut file),
+            Kind::Cluster => resolver.cluster(&mut file),
+            Kind::Chunk | Kind::Stratum => {}
+        }
+    }
+    resolver.check_build_systems();
+    resolver.finish(files)
+}
+
+/// A file whose references wait until every file is known.
+struct Loaded {
+    id: ComponentId,
+    kind: Kind,
+    spot: Spot,
+    raw: RawFile,
+}
+
+#[derive(Default)]
+struct Resolver {
+    problems: Collector,
+    version: u32,
+    defaults: Defaults,
+    components: Vec<Component>,
+    by_path: HashMap<String, ComponentId>,
+    /// What the first entry for a chunk said, and where.
+    origins: HashMap<ComponentId, (Origin, Spot)>,
+    suggestions: usize,
+}
+
+impl Resolver {
+    fn read_version(&mut self, files: &Files) {
+        let Some(file) = &files.version else { return };
+        let Some(raw) = self.read_special::<RawVersion>(file) else { return };
+        let spot = Spot::file(&file.path).field("version");
+        let text = raw.version.unwrap_or_default();
+        match text.parse() {
+            Ok(version) if version <= NEWEST_VERSION => self.version = version,
+            _ => {
+                let message = format!("version `{text}` of the format is not known");
+                self.problems.error_hint(spot, message, "versions 0 to 8 are");
+            }
+        }
+    }
+
+    fn read_defaults(&mut self, files: &Files) {
+        let Some(file) = &files.defaults else { return };
+        let Some(raw) = self.read_special::<RawDefaults>(file) else { return };
+        self.defaults = Defaults::from_raw(raw, &Spot::file(&file.path), &mut self.problems);
+    }
+
+    fn read_special<T: serde::de::DeserializeOwned + Default>(
+        &mut self,
+        file: &TextFile,
+    ) -> Option<T> {
+        let text = self.text(file)?;
+        if is_blank(text) {
+            return Some(T::default());
+        }
+        yaml::read(&file.path, text).map_err(|p| self.push_all(p)).ok()
+    }
+
+    fn push_all(&mut self, problems: Vec<Problem>) {
+        for problem in problems {
+            self.problems.push(problem);
+        }
+    }
+
+    fn text<'a>(&mut self, file: &'a TextFile) -> Option<&'a str> {
+        if file.text.len() > yaml::MAX_FILE {
+            self.problems.error(Spot::file(&file.path), "the file is too large to be a definition");
+            return None;
+        }
+        match std::str::from_utf8(&file.text) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let before = file.text.get(..error.valid_up_to()).unwrap_or_default();
+                let line = before.split(|&b| b == b'\n').count();
+                let last = before.rsplit(|&b| b == b'\n').next().unwrap_or_default();
+                let column = String::from_utf8_lossy(last).chars().count().saturating_add(1);
+                self.problems.push(Problem {
+                    severity: Severity::Error,
+                    file: file.path.clone(),
+                    line,
+                    column,
+                    message: "the file is not UTF-8 here".to_owned(),
+                    suggestion: None,
+                });
+                None
+            }
+        }
+    }
+
+    fn read_file(&mut self, file: &TextFile) -> Option<Loaded> {
+        let text = self.text(file)?;
+        let spot = Spot::file(&file.path);
+        if is_blank(text) {
+            self.problems.warning(spot, "the file is empty and ignored");
+            return None;
+        }
+        let mut raw: RawFile = yaml::read(&file.path, text).map_err(|p| self.push_all(p)).ok()?;
+        let kind = self.kind_of(&raw, &spot)?;
+        if kind == Kind::Cluster {
+            // Parameters depend on what was quoted, which only the exact reader knows.
+            raw = yaml::read_exact(&file.path, text).map_err(|p| self.push_all(p)).ok()?;
+        }
+        let path = file.path.strip_suffix(".morph").unwrap_or(&file.path).to_owned();
+        let steps = raw.take_steps();
+        for field in raw
+            .foreign_fields(kind)
+            .chain(steps.iter().filter(|_| kind != Kind::Chunk).map(|(name, _)| name.field()))
+        {
+            let message = format!("a {kind} has no field `{field}`");
+            self.problems.error(spot.field(field), message);
+        }
+        let name = self.name_of(raw.name.take(), &path, &spot);
+        let detail = match kind {
+            Kind::Chunk => {
+                self.check_gates(&steps, &spot);
+                Detail::Chunk(chunk::from_file(&mut raw, steps, &spot, &mut self.problems))
+            }
+            Kind::Stratum => Detail::Stratum(Stratum::default()),
+            Kind::System => Detail::System(System::default()),
+            Kind::Cluster => Detail::Cluster(Cluster::default()),
+        };
+        let description = raw.description.take();
+        let id = self.add(Component { path, name, description, file: file.path.clone(), detail });
+        Some(Loaded { id: id?, kind, spot, raw })
+    }
+
+    fn kind_of(&mut self, raw: &RawFile, spot: &Spot) -> Option<Kind> {
+        let Some(name) = &raw.kind else {
+            self.problems.warning(spot.clone(), "the file has no `kind`; it is taken for a chunk");
+            return Some(Kind::Chunk);
+        };
+        let kind = Kind::from_name(name);
+        if kind.is_none() {
+            self.problems.error_hint(
+                spot.field("kind"),
+                format!("there is no kind `{name}`"),
+                "chunk, stratum, system and cluster are known",
+            );
+        }
+        kind
+    }
+
+    fn name_of(&mut self, name: Option<String>, path: &str, spot: &Spot) -> String {
+        let base = path.rsplit('/').next().unwrap_or(path);
+        let Some(name) = name else {
+            let message = format!("the file has no `name`; it is called `{base}`");
+            self.problems.warning(spot.clone(), message);
+            return base.to_owned();
+        };
+        let spot = spot.field("name");
+        if let Err(reason) = check_name(&name) {
+            self.problems.error(spot, format!("`{name}` cannot be a name: {reason}"));
+        } else if !name.contains(base) {
+            let message = format!("the name `{name}` does not contain the file's, `{base}`");
+            self.problems.warning(spot, message);
+        }
+        name
+    }
+
+    /// What an older version of the format does not have yet: harmless, but other tools refuse it.
+    fn check_gates(&mut self, steps: &[(super::StepName, Vec<String>)], spot: &Spot) {
+        if self.version < 5 && steps.iter().any(|(name, _)| *name == super::StepName::Strip) {
+            let message = format!("`strip-commands` came with version 5; this is {}", self.version);
+            self.problems.warning(spot.field("strip-commands"), message);
+        }
+    }
+
+    fn add(&mut self, component: Component) -> Option<ComponentId> {
+        let Ok(index) = u32::try_from(self.components.len()) else {
+            self.problems.error(Spot::file(&component.file), "there are too many components");
+            return None;
+        };
+        let id = ComponentId(index);
+        self.by_path.insert(component.path.clone(), id);
+        self.components.push(component);
+        Some(id)
+    }
+
+    fn get(&self, id: ComponentId) -> Option<&Component> {
+        self.components.get(id.index())
+    }
+
+    fn set(&mut self, id: ComponentId, detail: Detail) {
+        if let Some(component) = self.components.get_mut(id.index()) {
+            component.detail = detail;
+        }
+    }
+
+    fn chunk_mut(&mut self, id: ComponentId) -> Option<&mut Chunk> {
+        match &mut self.components.get_mut(id.index())?.detail {
+            Detail::Chunk(chunk) => Some(chunk),
+            _ => None,
+        }
+    }
+
+    /// The component of `kind` in the file that `morph` names.
+    fn reference(&mut self, morph: &str, kind: Kind, spot: &Spot) -> Option<ComponentId> {
+        let path = match identity(morph) {
+            Ok(path) => path,
+            Err(reason) => {
+                self.problems.error(spot.clone(), format!("`{morph}` {reason}"));
+                return None;
+            }
+        };
+        match self.by_path.get(path).copied() {
+            Some(id) => match self.get(id).map(Component::kind) {
+                Some(found) if found != kind => {
+                    let message = format!("`{morph}` is a {found}, not a {kind}");
+                    self.problems.error(spot.clone(), message);
+                    None
+                }
+                _ => Some(id),
+            },
+            None => {
+                let message = format!("there is no file `{path}.morph`");
+                match self.suggest(path, kind) {
+                    Some(hint) => self.problems.error_hint(spot.clone(), message, hint),
+                    None => self.problems.error(spot.clone(), message),
+                }
+                None
+            }
+        }
+    }
+
+    fn suggest(&mut self, path: &str, kind: Kind) -> Option<String> {
+        self.suggestions = self.suggestions.saturating_add(1);
+        if self.suggestions > MAX_SUGGESTIONS {
+            return None;
+        }
+        let known = self.components.iter().filter(|c| c.kind() == kind).map(|c| c.path.as_str());
+        nearest(path, known).map(|near| format!("did you mean `{near}.morph`?"))
+    }
+
+    fn stratum(&mut self, file: &mut Loaded) {
+        let mut stratum = Stratum::default();
+        for (i, item) in file.raw.build_depends.take().unwrap_or_default().iter().enumerate() {
+            let spot = file.spot.field("build-depends").item(i).field("morph");
+            if let Some(id) = self.reference(&item.morph, Kind::Stratum, &spot)
+                && !stratum.build_depends.contains(&id)
+            {
+                stratum.build_depends.push(id);
+            }
+        }
+        let products = file.raw.products.take().unwrap_or_default();
+        stratum.products =
+            split_rules_from(products, &file.spot.field("products"), &mut self.problems);
+        let Some(entries) = file.raw.chunks.take() else {
+            self.problems.error(file.spot.clone(), "a stratum needs `chunks`");
+            return;
+        };
+        if entries.is_empty() {
+            self.problems.warning(file.spot.field("chunks"), "the stratum has no chunks");
+        }
+        let Some((path, name)) = self.get(file.id).map(|c| (c.path.clone(), c.name.clone())) else {
+            return;
+        };
+        let targets: HashSet<String> = stratum
+            .products
+            .iter()
+            .chain(&self.defaults.stratum_rules)
+            .map(|rule| split::artifact_name(&name, &rule.artifact))
+            .collect();
+        let mut context = StratumContext {
+            path,
+            build_depends: &stratum.build_depends,
+            siblings: HashMap::new(),
+            targets,
+        };
+        context.siblings.reserve(entries.len());
+        let names: HashSet<String> = entries.iter().filter_map(entry_name).collect();
+        let mut members = Vec::with_capacity(entries.len());
+        for (i, mut entry) in entries.into_iter().enumerate() {
+            let spot = file.spot.field("chunks").item(i);
+            members.extend(self.member(&mut context, &mut entry, &names, &spot));
+        }
+        stratum.members = members;
+        self.set(file.id, Detail::Stratum(stratum));
+    }
+
+    fn member(
+        &mut self,
+        context: &mut StratumContext<'_>,
+        entry: &mut RawEntry,
+        names: &HashSet<String>,
+        spot: &Spot,
+    ) -> Option<Member> {
+        let Some(name) = entry_name(entry) else {
+            self.problems.error(spot.clone(), "the entry has neither `name` nor `morph`");
+            return None;
+        };
+        if let Err(reason) = check_name(&name) {
+            self.problems.error(spot.clone(), format!("`{name}` cannot be a name: {reason}"));
+            return None;
+        }
+        let id = self.member_chunk(context, entry, &name, spot)?;
+        let own = self.siblings(context, entry, names, spot);
+        let origin = Origin::from_entry(entry, spot, &mut self.problems);
+        self.merge_origin(id, origin, spot);
+        let inherited = context.build_depends;
+        if let Some(chunk) = self.chunk_mut(id) {
+            for dependency in inherited.iter().copied().chain(own) {
+                if !chunk.build_depends.contains(&dependency) {
+                    chunk.build_depends.push(dependency);
+                }
+            }
+        }
+        let mut artifacts = BTreeMap::new();
+        for (artifact, target) in entry.artifacts.take().unwrap_or_default().0 {
+            if !context.targets.contains(&target) {
+                let message = format!("the stratum has no artifact `{target}`");
+                let spot = spot.field("artifacts").field(&artifact);
+                match nearest(&target, context.targets.iter().map(String::as_str)) {
+                    Some(near) => {
+                        self.problems.error_hint(spot, message, format!("did you mean `{near}`?"));
+                    }
+                    None => self.problems.error(spot, message),
+                }
+            }
+            artifacts.insert(artifact, target);
+        }
+        if context.siblings.insert(name.clone(), id).is_some() {
+            let message = format!("a second chunk `{name}` in this stratum");
+            self.problems.error(spot.clone(), message);
+        }
+        Some(Member { chunk: id, artifacts })
+    }
+
+    /// The chunk that an entry is about: that of its file, or a new one below the stratum's path.
+    fn member_chunk(
+        &mut self,
+        context: &StratumContext<'_>,
+        entry: &RawEntry,
+        name: &str,
+        spot: &Spot,
+    ) -> Option<ComponentId> {
+        let mut path = format!("{}/{name}", context.path);
+        if let Some(morph) = &entry.morph {
+            let spot = spot.field("morph");
+            if entry.build_system.is_some() && self.version >= 6 {
+                let message = "`morph` and `build-system` exclude each other";
+                self.problems.warning(spot.clone(), message);
+            }
+            let known = identity(morph).is_ok_and(|path| self.by_path.contains_key(path));
+            if known || self.version >= 2 {
+                return self.reference(morph, Kind::Chunk, &spot);
+            }
+            let message = format!("there is no file `{morph}`; the chunk has no instructions");
+            self.problems.warning(spot, message);
+            if let Ok(identity) = identity(morph) {
+                path = identity.to_owned();
+            }
+        } else {
+            if entry.build_system.is_none() && self.version >= 6 {
+                let message = format!("`{name}` has neither `morph` nor `build-system`");
+                self.problems.error_hint(spot.clone(), message, "say `build-system: manual`");
+            }
+            let file = format!("{path}.morph");
+            let known = self.by_path.get(&path).copied();
+            if known.and_then(|id| self.get(id)).is_some_and(|c| c.file == file) {
+                let message = format!("`{path}.morph` exists but the entry does not name it");
+                self.problems.warning(spot.clone(), message);
+                path.push_str(".default");
+            }
+        }
+        if let Some(id) = self.by_path.get(&path) {
+            return Some(*id);
+        }
+        let detail = Detail::Chunk(Chunk::default());
+        let (name, file) = (name.to_owned(), spot.file.clone());
+        self.add(Component { path, name, description: None, file, detail })
+    }
+
+    /// The chunks of an entry's own `build-depends`.
+    fn siblings(
+        &mut self,
+        context: &StratumContext<'_>,
+        entry: &mut RawEntry,
+        names: &HashSet<String>,
+        spot: &Spot,
+    ) -> Vec<ComponentId> {
+        let mut found = Vec::new();
+        for (i, name) in entry.build_depends.take().unwrap_or_default().iter().enumerate() {
+            match context.siblings.get(name) {
+                Some(id) => found.push(*id),
+                None => {
+                    let spot = spot.field("build-depends").item(i);
+                    let (message, hint) = if names.contains(name) {
+                        (
+                            format!("`{name}` does not stand before this chunk in the stratum"),
+                            Some("move it up".to_owned()),
+                        )
+                    } else {
+                        let known = context.siblings.keys().map(String::as_str);
+                        (
+                            format!("the stratum has no chunk `{name}`"),
+                            nearest(name, known).map(|near| format!("did you mean `{near}`?")),
+                        )
+                    };
+                    match hint {
+                        Some(hint) => self.problems.error_hint(spot, message, hint),
+                        None => self.problems.error(spot, message),
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Gives a chunk its source, once; another entry for it must say the same.
+    fn merge_origin(&mut self, id: ComponentId, origin: Origin, spot: &Spot) {
+        if let Some((first, place)) = self.origins.get(&id) {
+            if let Some(field) = first.conflict(&origin) {
+                let message = format!(
+                    "`{}` is described differently in {}: `{field}` is not the same",
+                    self.get(id).map_or("", |c| &c.path),
+                    place.file,
+                );
+                self.problems.error(spot.clone(), message);
+            }
+            return;
+        }
+        let kept = origin.clone();
+        if let Some(chunk) = self.chunk_mut(id) {
+            chunk.source = origin.source;
+            chunk.build_mode = origin.build_mode;
+            chunk.prefix = origin.prefix;
+            chunk.build_system = chunk.build_system.take().or(origin.build_system);
+        }
+        self.origins.insert(id, (kept, spot.clone()));
+    }
+
+    fn system(&mut self, file: &mut Loaded) {
+        let arch = file.raw.arch.take().unwrap_or_default();
+        if arch.is_empty() {
+            self.problems.error(file.spot.clone(), "a system needs `arch`");
+        } else if Arch::find(&arch).is_none() {
+            let names = Arch::ALL.map(|arch| arch.name);
+            let hint = nearest(&arch, names)
+                .map_or_else(|| names.join(", "), |near| format!("did you mean `{near}`?"));
+            let message = format!("there is no architecture `{arch}`");
+            self.problems.error_hint(file.spot.field("arch"), message, hint);
+        }
+        let Some(entries) = file.raw.strata.take() else {
+            self.problems.error(file.spot.clone(), "a system needs `strata`");
+            return;
+        };
+        let mut strata = Vec::with_capacity(entries.len());
+        for (i, entry) in entries.into_iter().enumerate() {
+            let spot = file.spot.field("strata").item(i);
+            let Some(morph) = entry.morph else {
+                self.problems.error(spot, "the entry has no `morph`");
+                continue;
+            };
+            let Some(stratum) = self.reference(&morph, Kind::Stratum, &spot.field("morph")) else {
+                continue;
+            };
+            let selection = entry.artifacts;
+            self.check_selection(stratum, selection.as_deref(), &spot.field("artifacts"));
+            strata.push(SystemStratum { stratum, artifacts: selection });
+        }
+        let configuration_extensions = file.raw.configuration_extensions.take().unwrap_or_default();
+        self.set(file.id, Detail::System(System { arch, strata, configuration_extensions }));
+    }
+
+    /// A selection may name an artifact that nothing is sent to (real definitions do).
+    fn check_selection(&mut self, stratum: ComponentId, names: Option<&[String]>, spot: &Spot) {
+        let Some(component) = self.get(stratum) else { return };
+        let Detail::Stratum(stratum) = &component.detail else { return };
+        let known: HashSet<String> = stratum
+            .products
+            .iter()
+            .chain(&self.defaults.stratum_rules)
+            .map(|rule| split::artifact_name(&component.name, &rule.artifact))
+            .collect();
+        for (i, name) in names.unwrap_or_default().iter().enumerate() {
+            if !known.contains(name) {
+                let message = format!("the stratum has no artifact `{name}`; it selects nothing");
+                self.problems.warning(spot.item(i), message);
+            }
+        }
+    }
+
+    fn cluster(&mut self, file: &mut Loaded) {
+        let Some(entries) = file.raw.systems.take() else {
+            self.problems.error(file.spot.clone(), "a cluster needs `systems`");
+            return;
+        };
+        let systems = self.cluster_systems(entries, &BTreeMap::new(), &file.spot.field("systems"));
+        self.set(file.id, Detail::Cluster(Cluster { systems }));
+    }
+
+    fn cluster_systems(
+        &mut self,
+        entries: Vec<RawClusterSystem>,
+        outer: &BTreeMap<String, super::Parameter>,
+        spot: &Spot,
+    ) -> Vec<ClusterSystem> {
+        let mut systems = Vec::with_capacity(entries.len());
+        for (i, entry) in entries.into_iter().enumerate() {
+            let spot = spot.item(i);
+            let mut defaults = outer.clone();
+            defaults.extend(entry.deploy_defaults.unwrap_or_default().0);
+            let deployments = entry.deploy.unwrap_or_default().0.into_iter();
+            let deployments = deployments
+                .map(|(label, own)| {
+                    let mut parameters = defaults.clone();
+                    parameters.extend(own.unwrap_or_default().0);
+                    Deployment { label, parameters }
+                })
+                .collect();
+            let subsystems = entry.subsystems.unwrap_or_default();
+            let subsystems = self.cluster_systems(subsystems, &defaults, &spot.field("subsystems"));
+            let system = self.reference(&entry.morph, Kind::System, &spot.field("morph"));
+            systems.extend(system.map(|system| ClusterSystem { system, deployments, subsystems }));
+        }
+        systems
+    }
+
+    fn check_build_systems(&mut self) {
+        let known: Vec<&str> = self.defaults.build_systems.keys().map(String::as_str).collect();
+        for (index, component) in (0u32..).zip(&self.components) {
+            let Some(chunk) = component.chunk() else { continue };
+            let Some(name) = chunk.build_system.as_deref() else { continue };
+            if name == super::MANUAL || known.contains(&name) {
+                continue;
+            }
+            let spot = match self.origins.get(&ComponentId(index)) {
+                Some((origin, spot)) if origin.build_system.as_deref() == Some(name) => {
+                    spot.field("build-system")
+                }
+                _ => Spot::file(&component.file).field("build-system"),
+            };
+            let hint = nearest(name, known.iter().copied())
+                .map_or_else(|| known.join(", "), |near| format!("did you mean `{near}`?"));
+            self.problems.error_hint(spot, format!("there is no build system `{name}`"), hint);
+        }
+    }
+
+    fn finish(self, files: &Files) -> Result<Definitions, Problems> {
+        let texts: HashMap<&str, &str> = files
+            .definitions
+            .iter()
+            .chain(&files.version)
+            .chain(&files.defaults)
+            .filter_map(|file| Some((file.path.as_str(), std::str::from_utf8(&file.text).ok()?)))
+            .collect();
+        let problems = self.problems.finish(|path| texts.get(path).copied());
+        if problems.iter().any(|p| p.severity == Severity::Error) {
+            return Err(Problems(problems));
+        }
+        Ok(Definitions {
+            version: self.version,
+            defaults: self.defaults,
+            warnings: problems,
+            components: self.components,
+            by_path: self.by_path,
+        })
+    }
+}
+
+struct StratumContext<'a> {
+    path: String,
+    build_depends: &'a [ComponentId],
+    /// Chunks of the entries so far, by name.
+    siblings: HashMap<String, ComponentId>,
+    /// The artifacts of the stratum.
+    targets: HashSet<String>,
+}
+
+/// Comments and white space only.
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---"
+    })
+}
+
+fn entry_name(entry: &RawEntry) -> Option<String> {
+    entry.name.clone().or_else(|| {
+        let path = entry.morph.as_deref()?;
+        let base = path.rsplit('/').next().unwrap_or(path);
+        Some(base.strip_suffix(".morph").unwrap_or(base).to_owned())
+    })
+}
+
+/// Names become directories (`/<name>.build`) and parts of keys.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name == "." || name == ".." {
+        Err("it names no file")
+    } else if name.contains('/') {
+        Err("it contains a slash")
+    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        Err("it contains a space or control character")
+    } else if name.len() > 200 {
+        Err("it is longer than 200 bytes")
+    } else {
+        Ok(())
+    }
+}
+
+/// The identity behind a `morph` field: relative to the top of the definitions.
+fn identity(morph: &str) -> Result<&str, &'static str> {
+    let path = morph.trim_start_matches("./");
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err("leaves the definitions directory; paths are relative to its top");
+    }
+    Ok(path.strip_suffix(".morph").unwrap_or(path))
+}

@@ -1,0 +1,18 @@
+pub(crate) mod published;
+
+use super::{Definitions, Files, Problems, TextFile};
+
+/// Definitions of version 8 from paths and texts.
+pub(crate) fn parse(files: &[(&str, &str)]) -> Result<Definitions, Problems> {
+    Definitions::parse(&tree("8", files))
+}
+
+pub(crate) fn tree(version: &str, files: &[(&str, &str)]) -> Files {
+    let file =
+        |path: &str, text: &str| TextFile { path: path.to_owned(), text: text.as_bytes().to_vec() };
+    Files {
+        version: Some(file("VERSION", &format!("version: {version}\n"))),
+        defaults: None,
+        definitions: files.iter().map(|(path, text)| file(path, text)).collect(),
+    }
+}

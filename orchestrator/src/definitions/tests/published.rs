@@ -1,0 +1,43 @@
+//! The published Baserock definitions, if they are on this machine.
+
+use std::path::PathBuf;
+
+use super::super::{Definitions, Kind, Problems, load};
+
+/// The directory with the published definitions; says so when there is none.
+pub(crate) fn directory() -> Option<PathBuf> {
+    let directory = std::env::var_os("OUTCROP_TEST_DEFINITIONS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/baserock-definitions")),
+        PathBuf::from,
+    );
+    if directory.join("VERSION").is_file() {
+        return Some(directory);
+    }
+    eprintln!(
+        "SKIPPED: no definitions in {}; set OUTCROP_TEST_DEFINITIONS to a checkout of them",
+        directory.display()
+    );
+    None
+}
+
+pub(crate) fn definitions() -> Option<Definitions> {
+    let loaded = load::load(&directory()?);
+    Some(loaded.unwrap_or_else(|Problems(all)| {
+        panic!("{}", all.iter().map(|p| format!("{p}\n")).collect::<String>())
+    }))
+}
+
+#[test]
+fn the_published_tree_loads() {
+    let Some(definitions) = definitions() else { return };
+    for w in &definitions.warnings {
+        eprintln!("{w}");
+    }
+    assert_eq!(definitions.version, 8);
+    assert_eq!(definitions.len(), 1359);
+    let count = |kind| definitions.iter().filter(|(_, c)| c.kind() == kind).count();
+    assert_eq!(count(Kind::Chunk), 503 + 583);
+    assert_eq!(count(Kind::Stratum), 146);
+    assert_eq!(count(Kind::System), 87);
+    assert_eq!(count(Kind::Cluster), 40);
+}
