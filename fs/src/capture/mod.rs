@@ -20,4 +20,6 @@ pub use options::{
     CaptureOptions, CaptureReport, Exclude, MtimePolicy, OnProgress, Progress, Skipped,
 };
 pub use walk::{Visit, walk};
-pub use write::{Output, capture};
+pub use write::{Output, capture, extents};
+
+pub use crate::archive::write::Extent;

@@ -7,13 +7,10 @@ use super::index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 use super::options::{CaptureOptions, CaptureReport, Progress, Skipped};
 use super::pipeline::{CHUNK, Chunk, Mark, Pipeline};
 use super::walk::{Visit, at, display, walk};
-use crate::archive::write::{Body, Entry, Extent, TRAILER, append_header, padding};
+use crate::archive::write::{BLOCK, Body, Entry, Extent, TRAILER, append_header, padding};
 use crate::error::{Errno, Error, Result};
 use crate::filesystem::{Filesystem, Seek};
 use crate::node::{Ino, Kind, Metadata, Xattrs};
-
-/// Holes shorter than this are written as zeros: a tar block saves nothing.
-const SMALLEST_HOLE: u64 = 512;
 
 /// Zeros of holes that are hashed for a file's digest at most.
 const MOST_ZEROS_DIGESTED: u64 = 1 << 30;
@@ -263,43 +260,36 @@ fn prefixed(prefix: &[u8], path: &[u8]) -> Vec<u8> {
     [prefix, slash, path].concat()
 }
 
-/// Where a file has data, if it has holes worth a map; `None` where it is to be written whole.
-fn extents(fs: &dyn Filesystem, ino: Ino, size: u64) -> Result<Option<Vec<Extent>>> {
+/// Where a file of `size` bytes has data, if it has holes worth a map; `None` where it is to be
+/// written whole. Extents are widened to whole blocks of 512 bytes (the last may end at the end of
+/// the file): smaller holes save nothing, and `sqfstar` 4.5 loses its way behind a run of another
+/// length.
+pub fn extents(fs: &dyn Filesystem, ino: Ino, size: u64) -> Result<Option<Vec<Extent>>> {
     let mut extents: Vec<Extent> = Vec::new();
     let mut position = 0;
     while position < size {
         let start = match fs.seek(ino, position, Seek::Data) {
-            Ok(start) if start >= position => start.min(size),
-            Ok(_) => return Err(Error::Os(Errno::IO)),
-            Err(Error::Os(Errno::NXIO)) => size,
+            Ok(start) => start,
+            Err(Error::Os(Errno::NXIO)) => break,
             Err(error) => return Err(error),
         };
-        if start == size {
+        if start >= size {
             break;
         }
         let end = fs.seek(ino, start, Seek::Hole)?.min(size);
-        if end <= start {
+        if start < position || end <= start {
             return Err(Error::Os(Errno::IO));
         }
-        let previous = extents.last_mut();
-        match previous {
-            Some(last) if start - (last.offset + last.length) < SMALLEST_HOLE => {
-                last.length = end - last.offset;
+        let first = start - start % BLOCK;
+        let last = end.saturating_add(padding(end)).min(size);
+        match extents.last_mut() {
+            Some(extent) if extent.offset + extent.length >= first => {
+                extent.length = last - extent.offset;
             }
-            None if start < SMALLEST_HOLE => extents.push(Extent { offset: 0, length: end }),
-            _ => extents.push(Extent { offset: start, length: end - start }),
+            _ => extents.push(Extent { offset: first, length: last - first }),
         }
         position = end;
     }
-    if let Some(last) = extents.last_mut()
-        && size - (last.offset + last.length) < SMALLEST_HOLE
-    {
-        last.length = size - last.offset;
-    }
-    let whole = match extents.as_slice() {
-        [] => size < SMALLEST_HOLE,
-        [only] => only.length == size,
-        _ => false,
-    };
-    Ok((!whole).then_some(extents))
+    let stored: u64 = extents.iter().map(|extent| extent.length).sum();
+    Ok((stored < size).then_some(extents))
 }

@@ -22,7 +22,8 @@ use crate as outcrop_fs;
 use crate::node::ROOT_INO;
 use crate::{Errno, Error, Kind, Result, Timestamp};
 
-type Recorded = Arc<Mutex<Vec<(Vec<u8>, IndexNode)>>>;
+type Nodes = Vec<(Vec<u8>, IndexNode)>;
+type Recorded = Arc<Mutex<Nodes>>;
 
 /// An index that only remembers.
 #[derive(Default)]
@@ -46,7 +47,7 @@ fn stream(tree: &MemoryTree, options: &CaptureOptions<'_>) -> (Vec<u8>, CaptureR
     (bytes, report)
 }
 
-fn indexed(tree: &MemoryTree) -> (Vec<u8>, Vec<(Vec<u8>, IndexNode)>, CaptureReport) {
+fn indexed(tree: &MemoryTree) -> (Vec<u8>, Nodes, CaptureReport) {
     let mut bytes = Vec::new();
     let recorded = Recorded::default();
     let output = Output { writer: &mut bytes, name: Path::new("memory") };
@@ -250,7 +251,7 @@ fn a_failed_capture_leaves_no_file_and_keeps_the_old_one() {
     }
     let left: Vec<_> =
         std::fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(left, [old.clone()]);
+    assert_eq!(left, std::slice::from_ref(&old));
     assert_eq!(std::fs::read(&old).unwrap(), b"precious");
 }
 
