@@ -47,14 +47,17 @@ impl Exporter for Ext4 {
             None => digest_tree(job)?,
         };
         let plan = Plan::of(job, identity)?;
-        let reads_tar = version(&said).is_some_and(|version| version >= READS_TAR);
         let mut outcome = Outcome::default();
-        if reads_tar {
+        if takes_tar(job, &said) {
             let mke2fs = plan.command(&program, Path::new("-"), draft);
             Running::start(mke2fs)?.feed(job, |stdin| {
                 outcome = stream(job, stdin, Path::new("the pipe to mke2fs"))?;
                 Ok(())
             })?;
+            outcome.warnings.extend(job.survey.with_more_than_capabilities.warning(
+                "have extended attributes other than security.capability, \
+                 which mke2fs does not take from a tar",
+            ));
         } else {
             from_mount(job, &plan, &program, draft)?;
             outcome.warnings.extend(job.survey.with_trusted_xattrs.warning(
@@ -72,6 +75,14 @@ impl Exporter for Ext4 {
         outcome.warnings.extend(warnings.into_iter().flatten());
         Ok(outcome)
     }
+}
+
+/// Whether to feed `mke2fs` the tar stream. It needs no mount, but of xattrs `mke2fs` takes only
+/// file capabilities from it.
+fn takes_tar(job: &Job<'_>, said: &str) -> bool {
+    let reads_tar = version(said).is_some_and(|version| version >= READS_TAR);
+    let has_mount = job.options.with_mount.is_some() && job.options.mtime == MtimePolicy::Keep;
+    reads_tar && (!has_mount || job.survey.with_more_than_capabilities.is_empty())
 }
 
 fn from_mount(job: &Job<'_>, plan: &Plan, program: &Path, draft: &Path) -> Result<()> {

@@ -17,6 +17,10 @@ pub(super) struct Sort {
 }
 
 impl Sort {
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     fn note(&mut self, path: &[u8]) {
         if self.count == 0 {
             self.first = path.to_vec();
@@ -46,6 +50,8 @@ pub(super) struct Survey {
     pub newest: Timestamp,
     pub with_xattrs: Sort,
     pub with_trusted_xattrs: Sort,
+    /// With xattrs other than file capabilities.
+    pub with_more_than_capabilities: Sort,
     /// With xattrs outside `user.`, `trusted.` and `security.`.
     pub with_other_xattrs: Sort,
     /// With an mtime before 1970 or after 2106.
@@ -65,6 +71,7 @@ impl Survey {
             newest: Timestamp::new(i64::MIN, 0),
             with_xattrs: Sort::default(),
             with_trusted_xattrs: Sort::default(),
+            with_more_than_capabilities: Sort::default(),
             with_other_xattrs: Sort::default(),
             beyond_u32_mtime: Sort::default(),
             beyond_i32_mtime: Sort::default(),
@@ -129,6 +136,9 @@ impl Survey {
         let starts = |prefix: &[u8]| names.iter().any(|name| name.starts_with(prefix));
         if starts(b"trusted.") {
             self.with_trusted_xattrs.note(path);
+        }
+        if names.iter().any(|name| name != b"security.capability") {
+            self.with_more_than_capabilities.note(path);
         }
         let known: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
         if names.iter().any(|name| !known.iter().any(|prefix| name.starts_with(prefix))) {

@@ -112,6 +112,23 @@ fn keeps_everything() {
     });
 }
 
+/// Without a mount, and as whoever runs the tests: only a new e2fsprogs can.
+#[test]
+fn a_tar_is_enough_for_a_new_mke2fs() {
+    let tree = everything();
+    let mtime = MtimePolicy::Fixed(outcrop_fs::Timestamp::new(1_500_000_000, 0));
+    let options = Options { mtime, ..Options::default() };
+    let Some(image) = exported(&tree, Format::Ext4, &options) else { return };
+    tool("e2fsck", &["-fn", image.path.to_str().unwrap()], None);
+    let text = debugfs(&image, "stat /dev/disk").unwrap();
+    assert!(text.contains("Type: block special") && text.contains("08:300000"), "{text}");
+    assert!(text.contains("mtime: 0x59682f00"), "{text}");
+    let warnings = &image.report.warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("/bin/ping")), "{warnings:?}");
+    let again = exported(&tree, Format::Ext4, &options).unwrap();
+    assert!(sha256(&image.bytes()) == sha256(&again.bytes()));
+}
+
 #[test]
 fn two_exports_are_identical_bytes() {
     with_root(|tree, options| {
