@@ -11,6 +11,7 @@ mod path;
 mod pax;
 pub mod reader;
 mod sparse;
+pub mod write;
 
 pub use compression::Compression;
 pub use import::{Interpretation, import};

@@ -1,1 +1,25 @@
 //! Turning a zone of a sysroot into an artifact: a deterministic tar stream and its index.
+//!
+//! `docs/artifacts.md` says what the stream looks like and what makes it deterministic.
+
+#![forbid(unsafe_code)]
+
+mod file;
+mod index_sink;
+mod options;
+mod pipeline;
+mod walk;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use file::capture_to_file;
+pub use index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
+pub use options::{
+    CaptureOptions, CaptureReport, Exclude, MtimePolicy, OnProgress, Progress, Skipped,
+};
+pub use walk::{Visit, walk};
+pub use write::{Output, capture, extents};
+
+pub use crate::archive::write::Extent;

@@ -1,0 +1,66 @@
+//! A capture that ends as a file, whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::index_sink::IndexSink;
+use super::options::{CaptureOptions, CaptureReport};
+use super::write::{Output, capture};
+use crate::error::{Error, Result};
+use crate::filesystem::Filesystem;
+use crate::node::Ino;
+
+/// Captures into the file `tar`, and its index into `index` if one is given.
+///
+/// Both are written beside under other names, synced, then renamed, the index first: whoever sees
+/// the tar finds its index. On any error nothing new remains and what was there before stays.
+///
+/// # Errors
+/// As [`capture`], and failures to make, sync or rename the files.
+pub fn capture_to_file(
+    fs: &dyn Filesystem,
+    root: Ino,
+    tar: &Path,
+    index: Option<(&Path, Box<dyn IndexSink>)>,
+    options: &CaptureOptions<'_>,
+) -> Result<CaptureReport> {
+    let (index_path, sink) = index.unzip();
+    let mut draft = draft_beside(tar)?;
+    let output = Output { writer: draft.as_file_mut(), name: tar };
+    let report = capture(fs, root, output, sink, options)?;
+    sync(draft.as_file(), tar)?;
+    if let (Some(path), Some(bytes)) = (index_path, &report.index) {
+        let mut draft = draft_beside(path)?;
+        draft.write_all(bytes).map_err(|source| Error::host("cannot write", path, source))?;
+        sync(draft.as_file(), path)?;
+        publish(draft, path)?;
+    }
+    publish(draft, tar)?;
+    Ok(report)
+}
+
+fn draft_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".draft-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(parent(path))
+        .map_err(|source| Error::host("cannot create", path, source))
+}
+
+fn sync(file: &File, path: &Path) -> Result<()> {
+    file.sync_all().map_err(|source| Error::host("cannot write", path, source))
+}
+
+fn publish(draft: tempfile::NamedTempFile, path: &Path) -> Result<()> {
+    let fault = |source: io::Error| Error::host("cannot rename to", path, source);
+    draft.persist(path).map_err(|error| fault(error.error))?;
+    File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(fault)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

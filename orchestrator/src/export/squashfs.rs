@@ -1,0 +1,55 @@
+//! `squashfs`: `sqfstar`, fed with the tree's tar stream.
+
+use std::path::Path;
+
+use super::builder::{Program, Running, command};
+use super::tarball::stream;
+use super::{Exporter, Job, Outcome, Result};
+
+const SQFSTAR: Program = Program { name: "sqfstar", package: "squashfs-tools" };
+
+pub(super) struct Squashfs;
+
+impl Exporter for Squashfs {
+    fn name(&self) -> &'static str {
+        "squashfs"
+    }
+
+    fn about(&self) -> &'static str {
+        "a compressed read-only file system image (needs squashfs-tools)"
+    }
+
+    fn write(&self, job: &Job<'_>, draft: &Path) -> Result<Outcome> {
+        let program = SQFSTAR.find(self.name())?;
+        let root = job.survey.root;
+        let root_time = root.mtime.seconds.clamp(0, i64::from(u32::MAX));
+        let mut sqfstar = command(&program);
+        sqfstar.args(["-quiet", "-no-progress", "-reproducible", "-exit-on-error"]);
+        // Beside the image's own time, later times become this one: that is none of the tree's, but
+        // the clock's that sqfstar 4.5 puts on the root, ignoring -root-time.
+        sqfstar.env("SOURCE_DATE_EPOCH", job.image_time().to_string());
+        // The root's own entry in the stream is ignored.
+        sqfstar.args(["-root-mode", &format!("{:o}", root.mode)]);
+        sqfstar.args(["-root-uid", &root.uid.to_string()]);
+        sqfstar.args(["-root-gid", &root.gid.to_string()]);
+        sqfstar.args(["-root-time", &root_time.to_string()]);
+        sqfstar.arg(draft);
+        let mut outcome = Outcome::default();
+        Running::start(sqfstar)?.feed(job, |stdin| {
+            outcome = stream(job, stdin, Path::new("the pipe to sqfstar"))?;
+            Ok(())
+        })?;
+        let survey = job.survey;
+        let warnings = [
+            survey.with_other_xattrs.warning(
+                "have extended attributes outside user., trusted. and security., \
+                 which squashfs cannot carry",
+            ),
+            survey
+                .beyond_u32_mtime
+                .warning("have times before 1970 or after 2106, which squashfs cannot carry"),
+        ];
+        outcome.warnings.extend(warnings.into_iter().flatten());
+        Ok(outcome)
+    }
+}
