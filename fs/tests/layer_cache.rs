@@ -313,6 +313,49 @@ fn several_are_prepared_at_once_in_the_order_given() {
     find(layers[13].as_ref().unwrap(), "f0");
 }
 
+/// A small file system that is unmounted in the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf) -> Option<SmallDisk> {
+        fs::create_dir(&path).unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(&path)
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_leaves_nothing() {
+    let room = Room::new();
+    let Some(disk) = SmallDisk::mount(room.directory.path().join("disk")) else {
+        eprintln!("skipped: mounting a small tmpfs needs root");
+        return;
+    };
+    let path = room.write("a.tar.gz", &gzip(&sample()));
+    let cache = LayerCache::new(disk.0.clone());
+    let error = cache.open(&Archive::new(&path), &|_| {}).map(drop).unwrap_err();
+    assert_eq!(error.errno(), outcrop_fs::Errno::NOSPC, "{error:?}");
+    assert!(error.to_string().contains("cannot write"), "{error}");
+    let left: Vec<_> =
+        fs::read_dir(&disk.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name.to_string_lossy().ends_with(".lock")), "{left:?}");
+    // A plain tar is still usable: its index does without the disk.
+    let many = room.write("a.tar", &sample());
+    assert_eq!(
+        flatten(&cache.open(&Archive::new(&many), &|_| {}).unwrap()),
+        flatten(&room.open(&many).unwrap())
+    );
+}
+
 #[test]
 fn leftovers_of_a_killed_process_are_removed() {
     let room = Room::new();
