@@ -313,6 +313,42 @@ fn several_are_prepared_at_once_in_the_order_given() {
     find(layers[13].as_ref().unwrap(), "f0");
 }
 
+#[test]
+fn of_many_at_once_only_one_prepares() {
+    let room = Room::new();
+    let path = room.write("a.tar.xz", &xz(&sample()));
+    let expected = flatten(&room.open(&room.write("plain.tar", &sample())).unwrap());
+    let prepared = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                // Locks belong to open files, so a cache of its own stands for a process.
+                let cache = LayerCache::new(room.directory.path().join("cache"));
+                let worked = AtomicU64::new(0);
+                let progress = |_: outcrop_fs::layer::cache::Progress<'_>| {
+                    worked.store(1, Ordering::Relaxed);
+                };
+                let layer = cache.open(&Archive::new(&path), &progress).unwrap();
+                prepared.fetch_add(worked.into_inner(), Ordering::Relaxed);
+                assert_eq!(flatten(&layer), expected);
+            });
+        }
+    });
+    assert_eq!(prepared.into_inner(), 1);
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let room = Room::new();
+    let fifo = room.directory.path().join("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    for path in [fifo.as_path(), room.directory.path()] {
+        let error = room.open(path).map(drop).unwrap_err();
+        assert!(error.to_string().ends_with("is not a regular file."), "{error}");
+    }
+}
+
 /// A small file system that is unmounted in the end.
 struct SmallDisk(PathBuf);
 
