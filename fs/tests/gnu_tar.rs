@@ -137,7 +137,7 @@ fn plant(root: &Path, format: &Format) {
         eprintln!("skipped: devices and foreign owners need root");
     }
     chmod("dir/file", 0o4755);
-    chmod("empty", 0o2070);
+    chmod("empty", 0o2670);
     chmod("dir", 0o1777);
     if format.xattrs {
         let set = |name: &str, value: &[u8]| {

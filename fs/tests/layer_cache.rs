@@ -314,6 +314,85 @@ fn several_are_prepared_at_once_in_the_order_given() {
 }
 
 #[test]
+fn of_many_at_once_only_one_prepares() {
+    let room = Room::new();
+    let path = room.write("a.tar.xz", &xz(&sample()));
+    let expected = flatten(&room.open(&room.write("plain.tar", &sample())).unwrap());
+    let prepared = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                // Locks belong to open files, so a cache of its own stands for a process.
+                let cache = LayerCache::new(room.directory.path().join("cache"));
+                let worked = AtomicU64::new(0);
+                let progress = |_: outcrop_fs::layer::cache::Progress<'_>| {
+                    worked.store(1, Ordering::Relaxed);
+                };
+                let layer = cache.open(&Archive::new(&path), &progress).unwrap();
+                prepared.fetch_add(worked.into_inner(), Ordering::Relaxed);
+                assert_eq!(flatten(&layer), expected);
+            });
+        }
+    });
+    assert_eq!(prepared.into_inner(), 1);
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let room = Room::new();
+    let fifo = room.directory.path().join("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    for path in [fifo.as_path(), room.directory.path()] {
+        let error = room.open(path).map(drop).unwrap_err();
+        assert!(error.to_string().ends_with("is not a regular file."), "{error}");
+    }
+}
+
+/// A small file system that is unmounted in the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf) -> Option<SmallDisk> {
+        fs::create_dir(&path).unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(&path)
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_leaves_nothing() {
+    let room = Room::new();
+    let Some(disk) = SmallDisk::mount(room.directory.path().join("disk")) else {
+        eprintln!("skipped: mounting a small tmpfs needs root");
+        return;
+    };
+    let path = room.write("a.tar.gz", &gzip(&sample()));
+    let cache = LayerCache::new(disk.0.clone());
+    let error = cache.open(&Archive::new(&path), &|_| {}).map(drop).unwrap_err();
+    assert_eq!(error.errno(), outcrop_fs::Errno::NOSPC, "{error:?}");
+    assert!(error.to_string().contains("cannot write"), "{error}");
+    let left: Vec<_> =
+        fs::read_dir(&disk.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name.to_string_lossy().ends_with(".lock")), "{left:?}");
+    // A plain tar is still usable: its index does without the disk.
+    let many = room.write("a.tar", &sample());
+    assert_eq!(
+        flatten(&cache.open(&Archive::new(&many), &|_| {}).unwrap()),
+        flatten(&room.open(&many).unwrap())
+    );
+}
+
+#[test]
 fn leftovers_of_a_killed_process_are_removed() {
     let room = Room::new();
     let path = room.write("a.tar.gz", &gzip(&tar(&[("a", b"x")])));

@@ -8,12 +8,12 @@ use tar::Header;
 
 use super::input::Input;
 use super::pax::Extended;
-use super::sparse::{self, MapReader};
 use super::{number, path};
 use crate::error::{Error, Result};
 use crate::index::{Content, NewNode};
-use crate::node::{Device, Kind, Metadata, Timestamp};
+use crate::node::Kind;
 
+mod content;
 mod header;
 
 const BLOCK: u64 = 512;
@@ -224,52 +224,11 @@ impl<I: Input> TarReader<I> {
         self.enter_data(data)?;
 
         let mut metadata = self.metadata(header, &extended)?;
-        let content = match flag {
-            _ if ends_in_slash => {
-                metadata.kind = Kind::Directory;
-                Content::None
-            }
-            _ if is_file => self.file_content(header, flag, &extended, stored, &mut metadata)?,
-            b'1' => {
-                let target = path::clean(&link).map_err(|problem| {
-                    self.malformed(&format!("hard link to {}: {problem}", link.escape_ascii()))
-                })?;
-                if link.is_empty() {
-                    return Err(self.malformed("a hard link without a target"));
-                }
-                Content::HardLink(target)
-            }
-            b'2' => {
-                metadata.kind = Kind::Symlink;
-                // What Linux shows for every symlink, whatever archives say.
-                metadata.mode = 0o777;
-                metadata.size = link.len() as u64;
-                if link.is_empty() || link.contains(&0) {
-                    return Err(self.malformed("a symlink without a valid target"));
-                }
-                Content::Target(link)
-            }
-            b'3' | b'4' => {
-                let device = self.device(header, &extended)?;
-                metadata.kind = match flag {
-                    b'3' => Kind::CharDevice(device),
-                    _ => Kind::BlockDevice(device),
-                };
-                Content::None
-            }
-            b'5' | b'D' => {
-                metadata.kind = Kind::Directory;
-                Content::None
-            }
-            b'6' => {
-                metadata.kind = Kind::Fifo;
-                Content::None
-            }
-            b'M' => return Err(self.malformed("multi-volume archives are not supported")),
-            other => {
-                let shown = other.escape_ascii();
-                return Err(self.malformed(&format!("unknown entry type '{shown}'")));
-            }
+        let content = if ends_in_slash {
+            metadata.kind = Kind::Directory;
+            Content::None
+        } else {
+            self.content(header, &extended, stored, link, &mut metadata)?
         };
         let is_root_file = path.is_empty() && metadata.kind != Kind::Directory;
         if is_root_file || (path.is_empty() && flag == b'1') {
@@ -277,140 +236,6 @@ impl<I: Input> TarReader<I> {
         }
         let node = NewNode { metadata, content, xattrs: extended.xattrs, digest: None };
         Ok(TarEntry { path, offset, node })
-    }
-
-    fn metadata(&self, header: &Header, extended: &Extended) -> Result<Metadata> {
-        let old = header.as_old();
-        let id = |name: &str, pax: Option<u64>, field: &[u8]| -> Result<u32> {
-            let id = match pax {
-                Some(id) => id,
-                None => self.number(name, field)?,
-            };
-            u32::try_from(id).map_err(|_| self.malformed(&format!("its {name} {id} is too large")))
-        };
-        let mtime = match extended.mtime {
-            Some(mtime) => mtime,
-            None => {
-                let seconds = number::field(&old.mtime)
-                    .ok_or_else(|| self.malformed("its mtime is not a number"))?;
-                Timestamp::new(seconds, 0)
-            }
-        };
-        let mode = self.number("mode", &old.mode)?;
-        Ok(Metadata {
-            kind: Kind::File,
-            // Some writers put the file type into the upper bits.
-            mode: (mode & 0o7777) as u16,
-            uid: id("uid", extended.uid, &old.uid)?,
-            gid: id("gid", extended.gid, &old.gid)?,
-            mtime,
-            size: 0,
-        })
-    }
-
-    fn device(&self, header: &Header, extended: &Extended) -> Result<Device> {
-        let fields = header::device_fields(header);
-        let part = |name: &str, pax: Option<u64>, field: Option<&[u8; 8]>| -> Result<u32> {
-            let number = match (pax, field) {
-                (Some(number), _) => number,
-                (None, Some(field)) => self.number(name, field)?,
-                (None, None) => return Err(self.malformed("a device without numbers")),
-            };
-            u32::try_from(number)
-                .map_err(|_| self.malformed(&format!("its {name} {number} is too large")))
-        };
-        Ok(Device {
-            major: part("device major", extended.device_major, fields.map(|f| f.0))?,
-            minor: part("device minor", extended.device_minor, fields.map(|f| f.1))?,
-        })
-    }
-
-    fn file_content(
-        &mut self,
-        header: &Header,
-        flag: u8,
-        extended: &Extended,
-        stored: u64,
-        metadata: &mut Metadata,
-    ) -> Result<Content> {
-        let map = &extended.sparse;
-        if flag != b'S' && !map.is_used() {
-            metadata.size = stored;
-            return Ok(Content::Data { offset: self.position });
-        }
-        let (pieces, size) = if flag == b'S' {
-            self.old_sparse_map(header)?
-        } else {
-            let size =
-                map.real_size.ok_or_else(|| self.malformed("a sparse file without its size"))?;
-            let pieces = match (map.major, &map.map) {
-                (None | Some(0), Some(numbers)) => {
-                    sparse::pieces(numbers).map_err(|problem| self.malformed(problem))?
-                }
-                (Some(1), _) if map.minor.unwrap_or(0) == 0 => self.sparse_map_in_data()?,
-                _ => return Err(self.malformed("its sparse format is unknown")),
-            };
-            (pieces, size)
-        };
-        metadata.size = size;
-        let runs = sparse::runs(&pieces, size, self.position, self.current.data)
-            .map_err(|problem| self.malformed(problem))?;
-        Ok(Content::Sparse { runs })
-    }
-
-    /// GNU's 'S' entries: four pieces in the header, more in blocks that follow it.
-    fn old_sparse_map(&mut self, header: &Header) -> Result<(Vec<sparse::Piece>, u64)> {
-        let Some(gnu) = header.as_gnu() else {
-            return Err(self.malformed("a GNU sparse file without a GNU header"));
-        };
-        let size = self.number("size", &gnu.realsize)?;
-        let mut pieces = Vec::new();
-        for piece in &gnu.sparse {
-            self.old_piece(&piece.offset, &piece.numbytes, &mut pieces)?;
-        }
-        let mut more = gnu.isextended[0] != 0;
-        // The blocks of the map come before the data and are not counted in its size.
-        let data = std::mem::take(&mut self.current.data);
-        while more {
-            let block = self.header_block()?;
-            for piece in block.chunks_exact(24).take(21) {
-                let (offset, length) = piece.split_at(12);
-                self.old_piece(offset, length, &mut pieces)?;
-            }
-            more = block[504] != 0;
-            if pieces.len() as u64 > EXTENSION_LIMIT / 24 {
-                return Err(self.malformed("its sparse map is absurd"));
-            }
-        }
-        self.current.data = data;
-        Ok((pieces, size))
-    }
-
-    fn old_piece(&self, offset: &[u8], length: &[u8], out: &mut Vec<sparse::Piece>) -> Result<()> {
-        // An unused slot is all zeros.
-        if offset.first() == Some(&0) || length.first() == Some(&0) {
-            return Ok(());
-        }
-        out.push((self.number("sparse offset", offset)?, self.number("sparse length", length)?));
-        Ok(())
-    }
-
-    /// The map of pax format 1.0, in whole blocks before the data and counted in its size.
-    fn sparse_map_in_data(&mut self) -> Result<Vec<sparse::Piece>> {
-        let mut map = MapReader::default();
-        let mut read = 0_u64;
-        loop {
-            let mut block = [0; BLOCK as usize];
-            if self.current.data < BLOCK || read > EXTENSION_LIMIT {
-                return Err(self.malformed("its sparse map is cut short"));
-            }
-            self.read_full(&mut block)?;
-            self.current.data = self.current.data.saturating_sub(BLOCK);
-            read = read.saturating_add(BLOCK);
-            if map.push(&block).map_err(|problem| self.malformed(problem))? {
-                return map.finish().map_err(|problem| self.malformed(problem));
-            }
-        }
     }
 
     fn enter_data(&mut self, size: u64) -> Result<()> {

@@ -41,7 +41,8 @@ pub enum Content {
 pub struct Builder {
     label: String,
     source: SourceIdentity,
-    data_size: u64,
+    /// `None`: the source itself is the data file.
+    data_size: Option<u64>,
     inodes: Vec<Inode>,
     /// The directory that the last node went into: archives keep to one for long.
     last_parent: Option<(Vec<u8>, u32)>,
@@ -78,7 +79,7 @@ impl Builder {
         Builder {
             label: "index".to_owned(),
             source,
-            data_size: source.size,
+            data_size: None,
             inodes: vec![Inode::implied_directory()],
             last_parent: None,
         }
@@ -92,7 +93,7 @@ impl Builder {
 
     /// The size of the file that data offsets point into, where that is not the source itself.
     pub fn set_data_size(&mut self, bytes: u64) {
-        self.data_size = bytes;
+        self.data_size = Some(bytes);
     }
 
     /// Names the source once it is known in full, for streams.

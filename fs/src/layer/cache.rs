@@ -82,6 +82,11 @@ impl LayerCache {
     /// then used in place; other forms are uncompressed and indexed in one pass.
     pub fn open(&self, archive: &Archive, progress: OnProgress<'_>) -> Result<IndexedLayer> {
         let path = &archive.path;
+        // Opening a fifo would wait for a writer.
+        let kind = fs::metadata(path).map_err(|e| Error::host("cannot open", path, e))?;
+        if !kind.is_file() {
+            return Err(Error::Invalid(format!("{} is not a regular file.", path.display())));
+        }
         let mut file = File::open(path).map_err(|e| Error::host("cannot open", path, e))?;
         let source = build::identity(&file, path, archive.digest)?;
         let (form, is_package) = recognise(archive, &mut file, source.size)?;

@@ -249,7 +249,7 @@ fn assemble(builder: &Builder, sections: &Sections) -> Vec<u8> {
     file.extend_from_slice(&checksums);
     let header = Header {
         source: builder.source,
-        data_size: builder.data_size,
+        data_size: builder.data_size.unwrap_or(builder.source.size),
         file_length: file.len() as u64,
         sections: extents,
         checksums_checksum: xxh3_64(&checksums),
