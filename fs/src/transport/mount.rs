@@ -389,8 +389,9 @@ fn check_device() -> Result<(), MountError> {
 }
 
 fn refusal(mountpoint: &Path, error: &io::Error) -> MountError {
-    // mount(2) is tried first: only when that is not permitted is the helper looked for.
-    if error.kind() == io::ErrorKind::NotFound && unmounting::helper().is_none() {
+    // mount(2) is tried first: only when that is not permitted is the helper looked for. An error
+    // with a number is that of starting it, which may also be the EACCES of a directory in PATH.
+    if error.raw_os_error().is_some() && unmounting::helper().is_none() {
         return MountError::NoHelper;
     }
     let reason = error.to_string().trim_end().to_owned();
