@@ -19,7 +19,7 @@ pub(super) fn configuration(directory: &Path) -> Result<String> {
         )));
     };
     let mut text = String::new();
-    for cleared in ["APT::Update", "APT::Install", "DPkg", "Dir::Cache::pkgcache"] {
+    for cleared in ["APT::Update", "APT::Install", "DPkg"] {
         text.push_str(&format!("#clear {cleared};\n"));
     }
     for (option, value) in [

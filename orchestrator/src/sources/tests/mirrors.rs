@@ -1,4 +1,6 @@
 use git2::{Repository, Signature, Time};
+use outcrop_fs::layer::git::GitLayer;
+use outcrop_fs::layer::{Entry, Layer};
 
 use super::*;
 
@@ -177,4 +179,14 @@ fn submodules_are_found_recursively() {
     let found = sources.submodules(&outer, &url, &overrides, &Aliases::default(), &quiet).unwrap();
     let seen: Vec<_> = found.iter().map(|one| (one.path.as_str(), one.source.commit)).collect();
     assert_eq!(seen, [("lib/inner", inner), ("lib/inner/deep/leaf", leaf)]);
+    // The layer shows them nested.
+    let resolver = submodule_resolver(&found);
+    let layer = GitLayer::from_tree(&outer.repo, outer.tree, outer.time, "outer", Some(resolver));
+    let layer = layer.unwrap();
+    let place = ["lib", "inner", "deep", "leaf", "leaf.c"].iter().fold(Entry::ROOT, |at, name| {
+        layer.lookup(at, name.as_bytes()).unwrap().unwrap_or_else(|| panic!("no {name}"))
+    });
+    let mut content = [0; 8];
+    assert_eq!(layer.read(place, 0, &mut content).unwrap(), 1);
+    assert_eq!(content[0], b'l');
 }
