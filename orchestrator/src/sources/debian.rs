@@ -198,9 +198,8 @@ impl PrivateApt {
         let mut update = Ok(());
         if !known.iter().any(|package| package.version == spec.version) {
             update = self.update(session);
-            if let Err(Error::Cancelled | Error::Missing { .. }) = update {
-                update?;
-                return Err(Error::Cancelled);
+            if let Err(error @ (Error::Cancelled | Error::Missing { .. })) = update {
+                return Err(error);
             }
             known = self.show(session, &spec.name)?;
         }
