@@ -19,7 +19,7 @@ pub(super) fn configuration(directory: &Path) -> Result<String> {
         )));
     };
     let mut text = String::new();
-    for cleared in ["APT::Update", "APT::Install", "DPkg", "Dir::Cache::pkgcache"] {
+    for cleared in ["APT::Update", "APT::Install", "DPkg"] {
         text.push_str(&format!("#clear {cleared};\n"));
     }
     for (option, value) in [
@@ -194,6 +194,7 @@ impl SourcePackage {
                 main = Some(file.clone());
             } else if let Some((_, rest)) = name.split_once(".orig-")
                 && let Some((component, _)) = rest.split_once(".tar.")
+                && component.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
             {
                 components.push((component.to_owned(), file.clone()));
             } else if name.contains(".debian.tar.") || name.ends_with(".diff.gz") {

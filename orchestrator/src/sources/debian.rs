@@ -5,14 +5,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use git2::Repository;
+use git2::{Oid, Repository};
 
 use super::apt::{self, SourceFile, SourceFiles, SourcePackage};
 use super::archive::{self, Member, Members};
 use super::command::Program;
+use super::download::adopt;
 use super::error::{Context, Error, Result};
 use super::spec::{DebianSpec, Sha256Digest};
-use super::{Progress, ResolvedSource, Session, download, mirror, patches};
+use super::{Progress, ResolvedSource, Session, mirror, patches};
 
 const APT: Program =
     Program { name: "apt-get", purpose: "get Debian source packages", package: "apt" };
@@ -25,16 +26,26 @@ const HOST_LISTS: &str = "/etc/apt";
 /// Resolves a source package, downloading and importing it on first use.
 pub(super) fn resolve(session: &Session<'_>, spec: &DebianSpec) -> Result<ResolvedSource> {
     let what = format!("debian:{} {}", spec.name, spec.version);
-    let mirror_name = format!("debian_{}", spec.name);
-    let path = session.store.mirrors().join(&mirror_name);
-    let tag = tag(&spec.version, spec.patches);
-    if let Some(found) = imported(&path, &tag, spec, &what)? {
+    let name = mirror_name(&spec.name, &spec.version, spec.patches);
+    let place = session.store.mirrors().join(&name);
+    if let Some(found) = imported(&place, spec, &what)? {
         return Ok(found);
     }
-    let _lock = session.store.lock_name(&format!("mirror-{mirror_name}"))?;
-    if let Some(found) = imported(&path, &tag, spec, &what)? {
+    let _lock = session.store.lock_name(&format!("mirror-{name}"))?;
+    if let Some(found) = imported(&place, spec, &what)? {
         return Ok(found);
     }
+    let (package, files) = download(session, spec, &what)?;
+    mirror::import(session, &place, &what, |repo| import(session, repo, spec, &package, &files))
+}
+
+/// Finds the package and brings its files into the store. The lock on apt ends here: an import
+/// does not keep others from downloading.
+fn download(
+    session: &Session<'_>,
+    spec: &DebianSpec,
+    what: &str,
+) -> Result<(SourcePackage, SourceFiles)> {
     let apt = PrivateApt::open(session)?;
     let package = apt.find(session, spec)?;
     let files = package.classify().ok_or_else(|| {
@@ -50,45 +61,31 @@ pub(super) fn resolve(session: &Session<'_>, spec: &DebianSpec) -> Result<Resolv
         });
     }
     apt.download(session, spec, &package, &files)?;
-    let repo = mirror::open_or_create(session, &mirror_name, &format!("debian:{}", spec.name))?;
-    import(session, &repo, spec, &package, &files, &tag)?;
-    imported(&path, &tag, spec, &what)?
-        .ok_or_else(|| Error::Invalid(format!("{what}: the import was lost; run it again.")))
+    Ok((package, files))
 }
 
-/// The tag of a version: characters that git forbids in names are escaped.
-pub(super) fn tag(version: &str, patched: bool) -> String {
-    let mut tag = "refs/tags/".to_owned();
-    let mut last = '/';
+/// The mirror of a version: what a file name should not have is escaped.
+pub(super) fn mirror_name(name: &str, version: &str, patched: bool) -> String {
+    let mut mirror = format!("debian_{name}_");
     for c in version.chars() {
-        let plain = c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-');
-        if plain && !(c == '.' && matches!(last, '.' | '/')) {
-            tag.push(c);
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-') {
+            mirror.push(c);
         } else {
-            tag.push_str(&format!("%{:02x}", u32::from(c)));
+            mirror.push_str(&format!("%{:02x}", u32::from(c)));
         }
-        last = c;
     }
     if patched {
-        tag.push_str("%patched");
+        mirror.push_str("%patched");
     }
-    tag
+    mirror
 }
 
 /// What was imported before, if its orig archive is the one that is asked for.
-fn imported(
-    path: &Path,
-    tag: &str,
-    spec: &DebianSpec,
-    what: &str,
-) -> Result<Option<ResolvedSource>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let repo = Repository::open_bare(path).context("cannot open the mirror", path)?;
-    let Some(found) = mirror::find(&repo, path, tag)? else { return Ok(None) };
+fn imported(place: &Path, spec: &DebianSpec, what: &str) -> Result<Option<ResolvedSource>> {
+    let Some(found) = mirror::imported(place)? else { return Ok(None) };
     if let Some(wanted) = &spec.sha256 {
-        let commit = repo.find_commit(found.commit).context("cannot read", path)?;
+        let repo = Repository::open_bare(place).context("cannot open the mirror", place)?;
+        let commit = repo.find_commit(found.commit).context("cannot read", place)?;
         let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
         let main = message.lines().find_map(|line| line.strip_prefix("sha256: "));
         if main != Some(wanted.as_str()) {
@@ -108,8 +105,7 @@ fn import(
     spec: &DebianSpec,
     package: &SourcePackage,
     files: &SourceFiles,
-    tag: &str,
-) -> Result<()> {
+) -> Result<Oid> {
     let what = format!("debian:{} {}", spec.name, spec.version);
     let mut checksums = Vec::new();
     let mut newest = 0;
@@ -145,10 +141,7 @@ fn import(
             None => log::info!("{what} has format {} and no patches", package.format),
         }
     }
-    let commit = archive::commit(repo, &members, newest, &checksums, &what)?;
-    mirror::sync(repo.path())?;
-    repo.reference(tag, commit, true, "import").context("cannot name the import of", &what)?;
-    mirror::sync(repo.path())
+    archive::commit(repo, &members, newest, &checksums, &what)
 }
 
 fn stored(session: &Session<'_>, file: &SourceFile) -> PathBuf {
@@ -205,9 +198,8 @@ impl PrivateApt {
         let mut update = Ok(());
         if !known.iter().any(|package| package.version == spec.version) {
             update = self.update(session);
-            if let Err(Error::Cancelled | Error::Missing { .. }) = update {
-                update?;
-                return Err(Error::Cancelled);
+            if let Err(error @ (Error::Cancelled | Error::Missing { .. })) = update {
+                return Err(error);
             }
             known = self.show(session, &spec.name)?;
         }
@@ -304,7 +296,7 @@ impl PrivateApt {
         })?;
         for file in needed {
             let sha256: &Sha256Digest = &file.sha256;
-            download::adopt(session, &place.join(&file.name), &file.name, sha256)?;
+            adopt(session, &place.join(&file.name), &file.name, sha256)?;
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ const URL_KEY: &str = "outcrop.url";
 const BRANCHES_AND_TAGS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 const EVERYTHING: [&str; 1] = ["+refs/*:refs/*"];
 
+/// The branch of an imported archive or package.
+const IMPORTED: &str = "refs/heads/main";
+
 /// First bytes of a Git LFS pointer file (the LFS specification, version 1).
 const LFS_MAGIC: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 
@@ -100,51 +103,63 @@ fn same_place(a: &str, b: &str) -> bool {
 
 fn clone(session: &Session<'_>, url: &str, place: &Path) -> Result<Repository> {
     session.log(format!("mirroring {url}"));
-    let draft = create(session, url)?;
-    let done = Repository::open_bare(&draft)
-        .context("cannot open", &draft)
-        .and_then(|repo| fetch(session, &repo, url, &BRANCHES_AND_TAGS))
+    create(session, place, url, |repo| fetch(session, repo, url, &BRANCHES_AND_TAGS))?;
+    Repository::open_bare(place).context("cannot open the mirror", place)
+}
+
+/// Makes a single-commit mirror of what `fill` puts into it.
+pub(super) fn import(
+    session: &Session<'_>,
+    place: &Path,
+    url: &str,
+    fill: impl FnOnce(&Repository) -> Result<Oid>,
+) -> Result<ResolvedSource> {
+    create(session, place, url, |repo| {
+        let commit = fill(repo)?;
+        repo.reference(IMPORTED, commit, true, "import")
+            .context("cannot name the import of", url)?;
+        Ok(())
+    })?;
+    imported(place)?.ok_or_else(|| {
+        Error::Invalid(format!("{}: the import was lost; run it again.", place.display()))
+    })
+}
+
+/// What an earlier import left at this place.
+pub(super) fn imported(place: &Path) -> Result<Option<ResolvedSource>> {
+    if !place.exists() {
+        return Ok(None);
+    }
+    let repo = Repository::open_bare(place).context("cannot open the mirror", place)?;
+    find(&repo, place, IMPORTED)
+}
+
+/// Makes a bare repository whole or not at all: filled beside, synced, renamed.
+fn create(
+    session: &Session<'_>,
+    place: &Path,
+    url: &str,
+    fill: impl FnOnce(&Repository) -> Result<()>,
+) -> Result<()> {
+    let draft = session.store.temporary_path();
+    let mut options = git2::RepositoryInitOptions::new();
+    // Neither the user's templates nor the user's default branch name belong into a mirror.
+    options.bare(true).external_template(false).initial_head("main").no_reinit(true);
+    let done = Repository::init_opts(&draft, &options)
+        .and_then(|repo| repo.config()?.set_str(URL_KEY, url).map(|()| repo))
+        .context("cannot make a mirror in", &draft)
+        .and_then(|repo| fill(&repo))
         .and_then(|()| sync(&draft))
         .and_then(|()| std::fs::rename(&draft, place).context("cannot move the mirror to", place));
     if let Err(error) = done {
         crate::store::remove_tree(&draft)?;
         return Err(error);
     }
-    sync(place)?;
-    Repository::open_bare(place).context("cannot open the mirror", place)
-}
-
-/// An empty bare repository in the store's temporary directory.
-fn create(session: &Session<'_>, url: &str) -> Result<PathBuf> {
-    let draft = session.store.temporary_path();
-    create_at(&draft, url)?;
-    Ok(draft)
-}
-
-/// An empty bare repository that remembers what it mirrors.
-pub(super) fn create_at(draft: &Path, url: &str) -> Result<Repository> {
-    let mut options = git2::RepositoryInitOptions::new();
-    // Neither the user's templates nor the user's default branch name belong into a mirror.
-    options.bare(true).external_template(false).initial_head("main").no_reinit(true);
-    let repo = Repository::init_opts(draft, &options).context("cannot make a mirror in", draft)?;
-    repo.config()
-        .and_then(|mut config| config.set_str(URL_KEY, url))
-        .context("cannot configure the mirror", draft)?;
-    Ok(repo)
-}
-
-/// The mirror `name`, made empty if it is not there. The caller holds its lock.
-pub(super) fn open_or_create(session: &Session<'_>, name: &str, url: &str) -> Result<Repository> {
-    let place = session.store.mirrors().join(name);
-    if !place.exists() {
-        let draft = create(session, url)?;
-        std::fs::rename(&draft, &place).context("cannot move the mirror to", &place)?;
-    }
-    Repository::open_bare(&place).context("cannot open the mirror", &place)
+    sync(place)
 }
 
 /// Brings the file system that holds the path to disk: cheaper than syncing thousands of objects.
-pub(super) fn sync(path: &Path) -> Result<()> {
+fn sync(path: &Path) -> Result<()> {
     let file = std::fs::File::open(path).context("cannot open", path)?;
     rustix::fs::syncfs(&file).map_err(std::io::Error::from).context("cannot sync", path)
 }
@@ -172,12 +187,18 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
         .proxy_options(proxy)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false);
-    let done = remote.fetch(refspecs, Some(&mut options), None);
+    // As `fetch` does it, but with the objects on disk before anything refers to them.
+    let downloaded = remote.download(refspecs, Some(&mut options));
     drop(options);
     if cancelled.get() {
         return Err(Error::Cancelled);
     }
-    done.context("cannot fetch", url)
+    downloaded.context("cannot fetch", url)?;
+    sync(repo.path())?;
+    remote
+        .update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)
+        .context("cannot update the mirror of", url)?;
+    sync(repo.path())
 }
 
 #[allow(unsafe_code)]
@@ -197,11 +218,7 @@ fn limit_patience() {
 }
 
 /// The source in a mirror, or `None` where the revision is not there.
-pub(super) fn find(
-    repo: &Repository,
-    path: &Path,
-    reference: &str,
-) -> Result<Option<ResolvedSource>> {
+fn find(repo: &Repository, path: &Path, reference: &str) -> Result<Option<ResolvedSource>> {
     let Ok(object) = repo.revparse_single(reference) else { return Ok(None) };
     let Ok(commit) = object.peel_to_commit() else {
         return Err(Error::Invalid(format!(

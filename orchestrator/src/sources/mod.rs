@@ -139,7 +139,7 @@ impl Sources {
     ) -> Result<ResolvedSource> {
         let name = format!("archive_{sha256}");
         let place = self.store.mirrors().join(&name);
-        if let Some(found) = imported(&place)? {
+        if let Some(found) = mirror::imported(&place)? {
             return Ok(found);
         }
         let path = match location {
@@ -147,21 +147,14 @@ impl Sources {
             Location::Url(url) => download::fetch(session, url, sha256)?,
         };
         let _lock = self.store.lock_name(&format!("mirror-{name}"))?;
-        if let Some(found) = imported(&place)? {
+        if let Some(found) = mirror::imported(&place)? {
             return Ok(found);
         }
-        // Nothing of a file with a wrong checksum stays: it is read into a draft first.
-        let draft = self.store.temporary_path();
-        let done = import_into(session, &draft, &path, sha256)
-            .and_then(|()| std::fs::rename(&draft, &place).context("cannot rename", &draft))
-            .and_then(|()| mirror::sync(&place));
-        if let Err(error) = done {
-            crate::store::remove_tree(&draft)?;
-            return Err(error);
-        }
-        imported(&place)?.ok_or_else(|| {
-            Error::Invalid(format!("{}: the import was lost; run it again.", path.display()))
-        })
+        let url = match location {
+            Location::Path(path) => format!("tar:{}", path.display()),
+            Location::Url(url) => format!("tar:{url}"),
+        };
+        mirror::import(session, &place, &url, |repo| import_archive(session, repo, &path, sha256))
     }
 
     /// All submodules of a git source, nested ones included. `overrides` maps a path of the
@@ -222,37 +215,37 @@ impl Sources {
     }
 }
 
-fn imported(place: &Path) -> Result<Option<ResolvedSource>> {
-    if !place.exists() {
-        return Ok(None);
-    }
-    let repo = git2::Repository::open_bare(place).context("cannot open the mirror", place)?;
-    mirror::find(&repo, place, "refs/heads/main")
+/// For [`outcrop_fs::layer::git::GitLayer`]: where the repository of each submodule is.
+pub fn submodule_resolver(
+    submodules: &[ResolvedSubmodule],
+) -> Box<outcrop_fs::layer::git::SubmoduleResolver> {
+    let places: BTreeMap<(Vec<u8>, Oid), PathBuf> = submodules
+        .iter()
+        .map(|one| ((one.path.clone().into_bytes(), one.source.commit), one.source.repo.clone()))
+        .collect();
+    Box::new(move |path, commit| places.get(&(path.to_vec(), commit)).cloned())
 }
 
-fn import_into(
+fn import_archive(
     session: &Session<'_>,
-    draft: &Path,
+    repo: &git2::Repository,
     path: &Path,
     sha256: &Sha256Digest,
-) -> Result<()> {
-    let repo = mirror::create_at(draft, &format!("tar:{sha256}"))?;
-    let content = archive::read(session, &repo, path);
-    // A wrong file is told as such, whatever its content did to the reader.
-    if content.is_err() || content.as_ref().is_ok_and(|c| c.sha256 != sha256.as_str()) {
-        let found = digest_of(path)?;
-        if found != sha256.as_str() {
-            let what = path.display().to_string();
-            return Err(Error::Checksum { what, found, wanted: sha256.to_string() });
-        }
+) -> Result<Oid> {
+    let content = archive::read(session, repo, path);
+    let found = match &content {
+        Ok(content) => content.sha256.clone(),
+        Err(Error::Cancelled) => return Err(Error::Cancelled),
+        // A wrong file is told as such, whatever its content did to the reader.
+        Err(_) => digest_of(path)?,
+    };
+    let what = path.display().to_string();
+    if found != sha256.as_str() {
+        return Err(Error::Checksum { what, found, wanted: sha256.to_string() });
     }
     let content = content?;
-    let what = path.display().to_string();
     let members = archive::strip(content.members);
-    let commit = archive::commit(&repo, &members, content.newest, &[content.sha256], &what)?;
-    repo.reference("refs/heads/main", commit, true, "import")
-        .context("cannot name the import of", &what)?;
-    mirror::sync(draft)
+    archive::commit(repo, &members, content.newest, &[content.sha256], &what)
 }
 
 #[cfg(test)]

@@ -246,3 +246,91 @@ fn downloads_are_resumed_and_verified() {
     quit.write_all(b"GET /quit HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(server.join().unwrap(), ["", "1000-", ""]);
 }
+
+/// Not a test of its own: the process that the next one kills.
+#[test]
+#[ignore = "started by killed_anywhere_mirrors_are_whole_or_absent"]
+fn crash_child() {
+    let Some(place) = std::env::var_os("OUTCROP_TEST_CRASH_SOURCES") else { return };
+    let place = PathBuf::from(place);
+    let sources = Sources::new(Store::open(place.join("store")).unwrap());
+    for round in 0..10_000 {
+        let names: Vec<String> = (0..50).map(|n| format!("x/{n}")).collect();
+        let content = round.to_string();
+        let items: Vec<Item<'_>> = names.iter().map(|name| file(name, &content)).collect();
+        let (path, spec) = archive(&place, "in.tar", &tarball(&items));
+        let found = sources.resolve(&spec, &quiet).unwrap();
+        // A mirror of the mirror: cloning is interrupted as well.
+        let url = found.repo.display().to_string();
+        let spec = SourceSpec::Git { url, reference: "main".to_owned() };
+        sources.resolve(&spec, &quiet).unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn killed_anywhere_mirrors_are_whole_or_absent() {
+    let place = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for round in 0..6u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sources::tests::archives::crash_child", "--ignored"])
+            .env("OUTCROP_TEST_CRASH_SOURCES", place.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Different moments, none of them decides whether the test passes.
+        std::thread::sleep(std::time::Duration::from_millis(150 + round * 173));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let sources = sources(&place);
+        for (name, url) in sources.list().unwrap() {
+            let path = sources.store.mirrors().join(&name);
+            let found = git2::Repository::open_bare(&path).unwrap();
+            let commit = found.find_reference("refs/heads/main").unwrap().peel_to_commit().unwrap();
+            let source = ResolvedSource {
+                repo: path,
+                commit: commit.id(),
+                tree: commit.tree_id(),
+                time: Timestamp::EPOCH,
+            };
+            assert_eq!(tree(&source).len(), 50, "{name} of {url}");
+            seen += 1;
+        }
+        assert_eq!(names(&sources.store.mirrors()).len(), sources.list().unwrap().len());
+    }
+    assert!(seen > 0, "the children never got to import");
+}
+
+#[test]
+fn a_full_disk_is_reported_and_leaves_no_mirror() {
+    let place = tempfile::tempdir().unwrap();
+    let (_, spec) = {
+        let names: Vec<String> = (0..400).map(|n| format!("x/{n}")).collect();
+        let items: Vec<Item<'_>> = names.iter().map(|name| file(name, name)).collect();
+        archive(place.path(), "x.tar", &tarball(&items))
+    };
+    let disk = place.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "none"])
+        .arg(&disk)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("skipped: this user may not mount a small tmpfs");
+        return;
+    }
+    let left = {
+        let sources = Sources::new(Store::open(disk.join("store")).unwrap());
+        let error = sources.resolve(&spec, &quiet).unwrap_err().to_string();
+        (error, names(&sources.store.mirrors()), names(&sources.store.root().join("tmp")).len())
+    };
+    let unmounted = std::process::Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmounted.success());
+    let (error, mirrors, temporary) = left;
+    assert!(error.contains("No space left"), "{error}");
+    assert!(mirrors.is_empty());
+    assert_eq!(temporary, 2, "only the lease");
+}

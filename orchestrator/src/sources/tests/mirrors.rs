@@ -1,4 +1,6 @@
 use git2::{Repository, Signature, Time};
+use outcrop_fs::layer::git::GitLayer;
+use outcrop_fs::layer::{Entry, Layer};
 
 use super::*;
 
@@ -177,4 +179,63 @@ fn submodules_are_found_recursively() {
     let found = sources.submodules(&outer, &url, &overrides, &Aliases::default(), &quiet).unwrap();
     let seen: Vec<_> = found.iter().map(|one| (one.path.as_str(), one.source.commit)).collect();
     assert_eq!(seen, [("lib/inner", inner), ("lib/inner/deep/leaf", leaf)]);
+    // The layer shows them nested.
+    let resolver = submodule_resolver(&found);
+    let layer = GitLayer::from_tree(&outer.repo, outer.tree, outer.time, "outer", Some(resolver));
+    let layer = layer.unwrap();
+    let place = ["lib", "inner", "deep", "leaf", "leaf.c"].iter().fold(Entry::ROOT, |at, name| {
+        layer.lookup(at, name.as_bytes()).unwrap().unwrap_or_else(|| panic!("no {name}"))
+    });
+    let mut content = [0; 8];
+    assert_eq!(layer.read(place, 0, &mut content).unwrap(), 1);
+    assert_eq!(content[0], b'l');
+}
+
+#[test]
+fn fetches_over_a_socket() {
+    use std::os::fd::OwnedFd;
+    use std::process::Command;
+    if !Command::new("git").args(["daemon", "--help"]).output().is_ok_and(|o| o.status.success())
+        && !Path::new("/usr/lib/git-core/git-daemon").exists()
+    {
+        eprintln!("skipped: git daemon is not installed");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let repo = Repository::init_bare(place.path().join("up.git")).unwrap();
+    let first = commit(&repo, "main", &[("a", "1"), ("d/b", "2")]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://{}/up.git", listener.local_addr().unwrap());
+    let base = place.path().display().to_string();
+    // The thread ends with the test's process; it waits for connections and nothing else.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let output: OwnedFd = connection.unwrap().into();
+            let input = output.try_clone().unwrap();
+            let _ = Command::new("git")
+                .args(["-c", "safe.directory=*", "daemon", "--inetd", "--export-all"])
+                .arg(format!("--base-path={base}"))
+                .stdin(input)
+                .stdout(output)
+                .status();
+        }
+    });
+    let spec = |reference: String| SourceSpec::Git { url: url.clone(), reference };
+    let told = std::cell::Cell::new(0);
+    let found = sources
+        .resolve(&spec("main".to_owned()), &|progress| {
+            if let Progress::Fetching { received, .. } = progress {
+                told.set(received);
+            }
+            true
+        })
+        .unwrap();
+    assert_eq!(found.commit, first);
+    assert_eq!(tree(&found).len(), 2);
+    assert!(told.get() > 0, "progress was told");
+    let second = commit(&repo, "main", &[("a", "3")]);
+    assert_eq!(sources.resolve(&spec(second.to_string()), &quiet).unwrap().commit, second);
+    let error = sources.resolve(&spec("v9".to_owned()), &quiet).unwrap_err().to_string();
+    assert!(error.contains("no revision v9"), "{error}");
 }
