@@ -17,8 +17,10 @@ use super::serial::{self, Step};
 use super::terminal::{RawTerminal, TerminalEvent};
 use crate::process::{Launch, Supervised};
 
-/// How often a shell is looked for while the system starts.
-const GREETING_PERIOD: Duration = Duration::from_secs(1);
+/// How often a shell is looked for while the system starts: often at first, then less, because
+/// what a slow system does not read piles up.
+const FIRST_GREETING_PERIOD: Duration = Duration::from_secs(1);
+const LAST_GREETING_PERIOD: Duration = Duration::from_secs(8);
 
 /// Control-], as telnet has it: ends the machine at an interactive console.
 const ESCAPE: u8 = 0x1d;
@@ -164,10 +166,12 @@ impl<F: FnMut(&[u8])> SerialLine<F> {
 
     /// Greets until a shell answers.
     async fn wake(&mut self) -> Result<(), GuestError> {
+        let mut period = FIRST_GREETING_PERIOD;
         for number in 1.. {
             let step = serial::greeting(number);
             self.type_in(&step.typed).await?;
-            let next = Instant::now() + GREETING_PERIOD;
+            let next = Instant::now() + period;
+            period = period.mul_f32(1.25).min(LAST_GREETING_PERIOD);
             while let Ok(result) = timeout_at(next, self.read()).await {
                 result?;
                 // Any greeting will do, not just the latest: a slow shell answers late.

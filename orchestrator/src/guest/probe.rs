@@ -103,3 +103,47 @@ fn write_cache(path: &Path, verdict: &KvmVerdict) {
         log::debug!("cannot write {}: {error}", path.display());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::QemuRecipe;
+
+    /// A kit that cannot boot, so that every real probe fails.
+    fn broken() -> GuestOptions {
+        let recipe = QemuRecipe {
+            binary: "qemu-system-none".into(),
+            machine: "none".into(),
+            cpu: "none".into(),
+            console: "none".into(),
+            kernel_arguments: Vec::new(),
+        };
+        GuestOptions::new(recipe, "/nonexistent/kernel", "/nonexistent/initramfs")
+    }
+
+    #[tokio::test]
+    async fn a_verdict_is_kept_for_this_host_and_kit_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("kvm.json");
+
+        let first = probe_kvm(&broken(), "kit-1", &cache).await;
+        assert_eq!((first.accelerator, first.fresh), (Accelerator::Tcg, true));
+        assert!(first.reason.starts_with("KVM is not used: "), "{}", first.reason);
+        assert!(!first.reason.contains('\n'));
+
+        // As if the kit worked: what the file says is believed, without a probe.
+        let works = KvmVerdict { accelerator: Accelerator::Kvm, ..first };
+        write_cache(&cache, &works);
+        let second = probe_kvm(&broken(), "kit-1", &cache).await;
+        assert_eq!((second.accelerator, second.fresh), (Accelerator::Kvm, false));
+
+        let other_kit = probe_kvm(&broken(), "kit-2", &cache).await;
+        assert_eq!((other_kit.accelerator, other_kit.fresh), (Accelerator::Tcg, true));
+
+        write_cache(&cache, &KvmVerdict { host: "another boot".into(), ..works });
+        assert!(probe_kvm(&broken(), "kit-1", &cache).await.fresh);
+
+        std::fs::write(&cache, "not JSON").unwrap();
+        assert!(probe_kvm(&broken(), "kit-1", &cache).await.fresh);
+    }
+}

@@ -102,3 +102,34 @@ async fn a_program_that_does_not_exist_is_an_error() {
     let error = Launch::new("/nonexistent/program").spawn().await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
+
+/// Not a test by itself: the orchestrator that the next test kills.
+#[tokio::test]
+async fn victim() {
+    let Some(path) = std::env::var_os("OUTCROP_TEST_VICTIM") else { return };
+    let process = shell("sleep 1000").spawn().await.unwrap();
+    std::fs::write(path, process.id().unwrap().to_string()).unwrap();
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+}
+
+#[tokio::test]
+async fn killing_the_orchestrator_kills_its_children() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("child");
+    let mut orchestrator = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::tests::victim"])
+        .env("OUTCROP_TEST_VICTIM", &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let child = loop {
+        match std::fs::read_to_string(&path).unwrap_or_default().parse() {
+            Ok(child) => break child,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(alive(child));
+    orchestrator.kill().unwrap();
+    orchestrator.wait().unwrap();
+    vanishes(child).await;
+}

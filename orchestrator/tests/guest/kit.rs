@@ -61,7 +61,13 @@ impl Kit {
         let mut image = fs::read(self.initramfs()).unwrap();
         // The list of the original is replaced; the port's driver must still come first.
         let list = "lib/modules/outcrop.list";
-        let at = find(&image, list.as_bytes()).expect("the initramfs is an uncompressed archive");
+        // The agent has the name in it too: only a header makes it an entry.
+        let at = (110..image.len())
+            .find(|at| {
+                image[*at..].starts_with(list.as_bytes())
+                    && image[at - 110..].starts_with(b"070701")
+            })
+            .expect("the initramfs is an uncompressed archive with a list of modules");
         let header = at - 110;
         let field = |n: usize| {
             let text = &image[header + 6 + n * 8..header + 14 + n * 8];
@@ -109,8 +115,8 @@ fn is_static(path: &Path) -> bool {
 
 const APPLETS: &[&str] = &[
     "sh", "cat", "chmod", "cut", "date", "dd", "echo", "env", "false", "grep", "head", "hostname",
-    "id", "kill", "ls", "mkdir", "ping", "printf", "ps", "pwd", "setsid", "sleep", "stat", "stty",
-    "test", "true", "tty", "wc",
+    "id", "kill", "ls", "mkdir", "nc", "ping", "printf", "ps", "pwd", "setsid", "sleep", "stat",
+    "stty", "test", "true", "tty", "wc",
 ];
 
 /// A plain directory with busybox in `/bin`.

@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kit::{Kit, Sysroot};
-use outcrop::guest::{Command, Exit, Guest, GuestError, Outcome, Stream, TerminalEvent};
+use outcrop::guest::{
+    COMPILE_ADDRESS, Command, CompileForward, Exit, Guest, GuestError, Outcome, Stream,
+    TerminalEvent,
+};
 
 const PATH: (&str, &str) = ("PATH", "/bin");
 
@@ -209,6 +212,31 @@ async fn terminal(guest: &mut Guest) {
     let (shown, _sender) = typist.await.unwrap();
     assert_eq!(exit.outcome, Outcome::Exited(9), "{shown}");
     assert!(shown.contains("/dev/pts/0") && shown.contains("24 80"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compile_service_is_all_that_a_guest_can_reach() {
+    let Some(kit) = Kit::find() else { return };
+    let sysroot = Sysroot::new(&kit);
+    let mut options = kit.options(&sysroot);
+    // A service whose answer needs the connection's input, and an argument that needs quoting.
+    let service = "read line; echo \"$0: $line\"";
+    let command = ["/bin/sh", "-c", service, "it's, here"].map(Into::into).to_vec();
+    options.compile = Some(CompileForward { command });
+    let mut guest = Guest::start(options).await.unwrap();
+    let ([a, b, c, d], port) = COMPILE_ADDRESS;
+    let call = format!("echo hello | nc -w 20 {a}.{b}.{c}.{d} {port}");
+    // Twice: each connection is a new process.
+    assert_eq!(output(&mut guest, &call).await, "it's, here: hello\n");
+    assert_eq!(output(&mut guest, &call).await, "it's, here: hello\n");
+    // 10.0.2.2 would be the host.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (exit, ..) = run(&mut guest, &script(&format!("echo x | nc -w 2 10.0.2.2 {port}"))).await;
+    assert!(!exit.success());
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err());
+    guest.shut_down().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,10 @@ use outcrop::guest::{Accelerator, BootOptions, Disk, GuestError, boot_command};
 
 use crate::kit::{Kit, append_file};
 
-const INITTAB: &str = "::sysinit:/bin/mount -t proc proc /proc\nttyS0::askfirst:/bin/sh\n";
+/// On a disk the agent has mounted both already; an initramfs system does it itself.
+const INITTAB: &str = "::sysinit:/bin/mount -t proc proc /proc\n\
+                       ::sysinit:/bin/mount -t devtmpfs dev /dev\n\
+                       ::askfirst:/bin/sh\n";
 
 /// A directory with a system of one busybox.
 fn system(kit: &Kit, root: &Path) {
