@@ -57,6 +57,8 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub compilers: Vec<Compiler>,
+    /// Directories outside `/usr` that compilers may read and execute: their own.
+    pub toolchains: Vec<PathBuf>,
     pub limits: Limits,
     /// One line is appended for each job that was not served.
     pub log: PathBuf,
@@ -162,6 +164,7 @@ fn serve_job(
         program: &compiler.program,
         arguments: &arguments,
         directory: directory.path(),
+        toolchains: &settings.toolchains,
         limits: &settings.limits,
     };
     match runner::run(&job, input).map_err(host("cannot run the compiler"))? {

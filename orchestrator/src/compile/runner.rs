@@ -1,6 +1,6 @@
 //! Runs one compiler: confined, limited, watched.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,6 +38,8 @@ pub(super) struct Job<'a> {
     pub program: &'a Path,
     pub arguments: &'a [OsString],
     pub directory: &'a Path,
+    /// Readable and executable, beside the system's directories.
+    pub toolchains: &'a [PathBuf],
     pub limits: &'a Limits,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn run(job: &Job<'_>, client: BorrowedFd<'_>) -> io::Result<Outcome> 
         .stdout(output(STDOUT)?)
         .stderr(output(STDERR)?)
         .process_group(0);
-    restrict(&mut command, confinement(job.directory)?, job.limits.clone());
+    restrict(&mut command, confinement(job.directory, job.toolchains)?, job.limits.clone());
     let mut child = Killed(command.spawn()?);
     let outcome = watch(&child.0, client, started, job.limits.wall_seconds)?;
     if let Some(reason) = outcome {
@@ -91,15 +93,15 @@ pub(super) fn run(job: &Job<'_>, client: BorrowedFd<'_>) -> io::Result<Outcome> 
 
 /// Whether this kernel can confine a compiler.
 pub(super) fn can_confine() -> Result<(), String> {
-    confinement(OsStr::new("/usr").as_ref()).map(drop).map_err(|error| error.to_string())
+    confinement("/usr".as_ref(), &[]).map(drop).map_err(|error| error.to_string())
 }
 
 /// Rules by which the compiler reads the system's programs and writes only its own directory. File
 /// access must be confined, otherwise `.incbin` gives a guest any file of the host's user; network
 /// access is denied too where the kernel knows how.
-fn confinement(directory: &Path) -> io::Result<RulesetCreated> {
-    let readable: Vec<PathBuf> =
-        READABLE.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
+fn confinement(directory: &Path, toolchains: &[PathBuf]) -> io::Result<RulesetCreated> {
+    let system = READABLE.iter().map(Path::new).filter(|path| path.exists());
+    let readable: Vec<&Path> = system.chain(toolchains.iter().map(PathBuf::as_path)).collect();
     let (read, all) = (AccessFs::from_read(ABI::V1), AccessFs::from_all(ABI::V1));
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)

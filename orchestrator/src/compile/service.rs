@@ -107,6 +107,7 @@ impl CompileService {
     pub fn prepare(&self, directory: &Path) -> io::Result<PathBuf> {
         let settings = Settings {
             compilers: self.compilers.clone(),
+            toolchains: Vec::new(),
             limits: Limits::default(),
             log: directory.join("compile.log"),
             scratch: directory.to_owned(),
