@@ -1,1 +1,16 @@
-//! The compile service: the host compiles what a guest preprocessed.
+//! The compile service: the host compiles what a guest preprocessed (docs/compile-service.md).
+//!
+//! A guest's distcc client connects to an address that exists only in its QEMU; QEMU starts one
+//! [`endpoint`] for each connection. No port listens on the host.
+
+pub mod endpoint;
+pub mod options;
+pub mod protocol;
+mod runner;
+mod service;
+
+#[cfg(test)]
+mod endpoint_tests;
+
+pub use endpoint::{Compiler, Limits, Settings};
+pub use service::{CompileService, Unavailable};

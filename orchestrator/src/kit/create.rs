@@ -49,19 +49,16 @@ impl Kits {
         let architecture = Architecture::by_name(architecture)?;
         fs::create_dir_all(&self.root).map_err(Error::host("cannot create", &self.root))?;
         let _guard = self.lock_exclusively()?;
+        self.remove_leftovers();
         let (lock, uris) = match &options.lock {
             Some(lock) => (check_lock(&architecture, lock)?, HashMap::new()),
             None => self.resolve(&architecture, options, progress)?,
         };
         let mut wanted: Vec<&LockedPackage> = lock.packages.iter().collect();
         wanted.push(&lock.kernel);
-        let mut updated = false;
         self.package_store().obtain(
             &wanted,
-            &mut || {
-                updated = true;
-                self.private_apt(&architecture, options)
-            },
+            &mut || self.private_apt(&architecture, options),
             &|package| uris.get(&package.sha256).cloned(),
             &mut |download| progress(Progress::Downloading(download)),
         )?;
@@ -146,6 +143,20 @@ impl Kits {
         symlink(name, &beside).map_err(Error::host("cannot create", &beside))?;
         fs::rename(&beside, &pointer).map_err(Error::host("cannot create", &pointer))?;
         sync_directory(&self.root)
+    }
+
+    /// Removes what a killed predecessor left half made. Nobody else makes a kit now, and what
+    /// cannot be removed does no harm.
+    fn remove_leftovers(&self) {
+        for (directory, prefix) in
+            [(self.root.clone(), ".new-"), (self.root.join("packages"), ".download-")]
+        {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(prefix) {
+                    let _ = fs::remove_dir_all(entry.path());
+                }
+            }
+        }
     }
 
     /// One kit is made at a time; the lock dies with the process.

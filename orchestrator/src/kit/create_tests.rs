@@ -113,7 +113,11 @@ fn borrowed<'a>(files: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'static str, &'a 
 fn a_locked_kit_is_made_offline_and_made_again_identically() {
     let directory = tempfile::tempdir().unwrap();
     let (kits, lock) = offline_kit(directory.path(), &borrowed(&builtin_kernel()));
+    let leftovers =
+        [directory.path().join(".new-x"), directory.path().join("packages/.download-y")];
+    leftovers.iter().for_each(|path| fs::create_dir(path).unwrap());
     let kit = kits.create("x86_64", &with_lock(lock.clone()), &mut |_| ()).unwrap();
+    assert!(!leftovers.iter().any(|path| path.exists()));
     assert_eq!(kit.id(), lock.id());
     assert_eq!(fs::read(kit.vmlinuz()).unwrap(), b"kernel");
     assert_eq!(kits.current("x86_64").unwrap().id(), kit.id());
@@ -199,6 +203,10 @@ fn the_host_s_archives_give_a_kit() {
     let position = |name: &str| text.find(&format!("/lib/modules/{name}.ko\n"));
     assert!(position("9p") > position("9pnet"), "9p loads before 9pnet");
     assert!(position("ext4").is_some() && position("virtio_console").is_some());
+    // Without the index's URIs: a lock file names only paths below an archive.
+    let lost = kit.packages().into_iter().find(|package| package.label.contains('+')).unwrap();
+    fs::remove_file(&lost.path).unwrap();
     let again = CreateOptions { lock: Some(kit.lock().clone()), sources: None };
     assert_eq!(kits.create("x86_64", &again, &mut |_| ()).unwrap().id(), kit.id());
+    assert!(lost.path.is_file());
 }

@@ -27,7 +27,11 @@ impl Inventory {
     pub fn add(&mut self, path: &str, info: ModuleInfo) {
         let Some(name) = name_of_path(path) else { return };
         for alias in &info.aliases {
-            self.by_alias.entry(alias.clone()).or_insert_with(|| name.clone());
+            let provider = self.by_alias.entry(alias.clone()).or_insert_with(|| name.clone());
+            // Several modules may provide an algorithm; only the generic one loads on every CPU.
+            if *name == format!("{alias}_generic") {
+                provider.clone_from(&name);
+            }
         }
         self.modules.insert(name, (path.to_owned(), info));
     }
@@ -137,7 +141,9 @@ mod tests {
         inventory.add("k/netfs.ko.xz", info(&["fscache"], &[], &[]));
         inventory.add("k/ext4.ko", info(&["mbcache"], &["crc32c", "absent"], &[]));
         inventory.add("k/mbcache.ko", info(&[], &[], &[]));
+        inventory.add("k/crc32c_alpha.ko", info(&[], &[], &["crc32c"]));
         inventory.add("k/crc32c_generic.ko", info(&[], &[], &["crc32c"]));
+        inventory.add("k/crc32c_zeta.ko", info(&[], &[], &["crc32c"]));
         inventory.add_builtin("kernel/fs/fscache/fscache.ko\nkernel/drivers/virtio-pci.ko\n");
         inventory
     }

@@ -1,0 +1,240 @@
+//! One connection of a guest's distcc client, served on two file descriptors.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use super::options;
+use super::protocol::{
+    ProtocolError, read_body, read_request_head, write_packet, write_response_head,
+};
+use super::runner::{self, Job, Outcome, STDERR, STDOUT};
+
+/// A compiler that the host offers: `name` is what a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compiler {
+    pub name: String,
+    /// Absolute path of the host's program.
+    pub program: PathBuf,
+}
+
+/// Bounds of one compilation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub cpu_seconds: u64,
+    /// From the connection's beginning to its end.
+    pub wall_seconds: u64,
+    /// Address space of each of the compiler's processes.
+    pub memory_bytes: u64,
+    /// Preprocessed source, object and messages, each.
+    pub output_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            cpu_seconds: 1200,
+            wall_seconds: 1500,
+            memory_bytes: 4 << 30,
+            output_bytes: 1 << 30,
+        }
+    }
+}
+
+/// What an endpoint is told, as a JSON file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub compilers: Vec<Compiler>,
+    /// Directories outside `/usr` that compilers may read and execute: their own.
+    pub toolchains: Vec<PathBuf>,
+    pub limits: Limits,
+    /// One line is appended for each job that was not served.
+    pub log: PathBuf,
+    /// Each job has a directory of its own in it for as long as it runs.
+    pub scratch: PathBuf,
+}
+
+/// Why a job was not served. The connection is closed without an answer, upon which the client
+/// compiles by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error("compiler {0} is not offered")]
+    Compiler(String),
+    #[error("{0}")]
+    Command(options::Refusal),
+    #[error("the compiler was stopped: {0}")]
+    Stopped(&'static str),
+    #[error("{doing}: {source}")]
+    Host {
+        doing: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Refused {
+    /// A client whose preprocessor fails has connected already and hangs up: nothing to report.
+    fn is_hang_up(&self) -> bool {
+        matches!(self, Refused::Protocol(ProtocolError::Connection(error))
+            if error.kind() == io::ErrorKind::UnexpectedEof)
+    }
+}
+
+/// `outcrop compile-endpoint SETTINGS`: serves the connection on standard input and output.
+pub fn main(settings: &Path) -> ExitCode {
+    let settings: Settings = match fs::read(settings)
+        .map_err(|error| error.to_string())
+        .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+    {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("cannot read {}: {error}", settings.display());
+            return ExitCode::from(2);
+        }
+    };
+    match serve(io::stdin().as_fd(), io::stdout().as_fd(), &settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Serves one job. A refusal is logged before it is returned; nothing was answered then, unless
+/// the connection itself failed in mid-answer.
+pub fn serve(
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    settings: &Settings,
+) -> Result<(), Refused> {
+    let result = serve_job(input, output, settings);
+    if let Err(refused) = &result
+        && !refused.is_hang_up()
+    {
+        // Without a log there is nobody to tell.
+        let _ = append_line(&settings.log, &refused.to_string());
+    }
+    result
+}
+
+fn serve_job(
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    settings: &Settings,
+) -> Result<(), Refused> {
+    let host = |doing: &'static str| move |source| Refused::Host { doing, source };
+    let deadline = Instant::now() + Duration::from_secs(settings.limits.wall_seconds);
+    let mut reader = io::BufReader::with_capacity(1 << 16, Connection { fd: input, deadline });
+    let head = read_request_head(&mut reader)?;
+    if u64::from(head.source_size) > settings.limits.output_bytes {
+        return Err(Refused::Command("the source is too large".into()));
+    }
+    let command = options::check(&head.arguments).map_err(Refused::Command)?;
+    let compiler = settings
+        .compilers
+        .iter()
+        .find(|offered| offered.name == command.compiler)
+        .ok_or_else(|| Refused::Compiler(command.compiler.escape_default().to_string()))?;
+
+    let directory = tempfile::Builder::new()
+        .prefix("compile-")
+        .tempdir_in(&settings.scratch)
+        .map_err(host("cannot create a directory"))?;
+    let source = format!("input.{}", command.extension);
+    let mut file =
+        File::create(directory.path().join(&source)).map_err(host("cannot create the input"))?;
+    read_body(&mut reader, head.source_size, &mut file)?;
+    drop(file);
+
+    let mut arguments = command.arguments;
+    arguments.extend([OsString::from(source), "-o".into(), OBJECT.into()]);
+    let job = Job {
+        program: &compiler.program,
+        arguments: &arguments,
+        directory: directory.path(),
+        toolchains: &settings.toolchains,
+        limits: &settings.limits,
+    };
+    match runner::run(&job, input).map_err(host("cannot run the compiler"))? {
+        Outcome::Stopped(reason) => Err(Refused::Stopped(reason)),
+        Outcome::Exited(status) => respond(output, deadline, directory.path(), status)
+            .map_err(host("cannot answer the client")),
+    }
+}
+
+const OBJECT: &str = "output";
+
+fn respond(
+    output: BorrowedFd<'_>,
+    deadline: Instant,
+    directory: &Path,
+    status: u32,
+) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 16, Connection { fd: output, deadline });
+    write_response_head(&mut writer, status)?;
+    for (token, name) in [("SERR", STDERR), ("SOUT", STDOUT), ("DOTO", OBJECT)] {
+        if token == "DOTO" && status != 0 {
+            write_packet(&mut writer, token, 0, &mut io::empty())?;
+            continue;
+        }
+        let mut file = File::open(directory.join(name))?;
+        let length = u32::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        write_packet(&mut writer, token, length, &mut file)?;
+    }
+    writer.flush()
+}
+
+/// A peer that may stall: reading and writing fail when the deadline has passed.
+struct Connection<'a> {
+    fd: BorrowedFd<'a>,
+    deadline: Instant,
+}
+
+impl Connection<'_> {
+    fn wait(&self, what: PollFlags) -> io::Result<()> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut watched = [PollFd::from_borrowed_fd(self.fd, what)];
+        match poll(&mut watched, Some(&timeout))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Connection<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait(PollFlags::IN)?;
+        Ok(rustix::io::read(self.fd, buffer)?)
+    }
+}
+
+impl Write for Connection<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.wait(PollFlags::OUT)?;
+        Ok(rustix::io::write(self.fd, buffer)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines of several endpoints do not mix: each is one write to a file opened for appending.
+fn append_line(log: &Path, message: &str) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let line = format!("{now} [{}] {message}\n", std::process::id());
+    OpenOptions::new().create(true).append(true).open(log)?.write_all(line.as_bytes())
+}

@@ -1,0 +1,312 @@
+//! Endpoints on socket pairs, and behind a TCP listener that the stock distcc client talks to.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use super::endpoint::{Compiler, Limits, Settings, serve};
+use super::runner;
+
+struct Bench {
+    directory: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Bench {
+    /// Offers the host's gcc and g++; `None`, with a message, where a test cannot run.
+    fn new() -> Option<Bench> {
+        if let Err(error) = runner::can_confine() {
+            eprintln!("skipped: this kernel cannot confine a compiler: {error}");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mut compilers = Vec::new();
+        for (name, generic) in [("gcc", "gcc"), ("cc", "gcc"), ("g++", "g++")] {
+            let program = PathBuf::from(format!("/usr/bin/{generic}"));
+            if !program.exists() {
+                eprintln!("skipped: there is no {}", program.display());
+                return None;
+            }
+            for name in [name.to_owned(), format!("x86_64-linux-gnu-{name}")] {
+                compilers.push(Compiler { name, program: program.clone() });
+            }
+        }
+        let settings = Settings {
+            compilers,
+            toolchains: Vec::new(),
+            limits: Limits { wall_seconds: 60, ..Limits::default() },
+            log: directory.path().join("log"),
+            scratch: directory.path().join("scratch"),
+        };
+        fs::create_dir(&settings.scratch).unwrap();
+        Some(Bench { directory, settings })
+    }
+
+    /// Sends bytes and gives everything that comes back.
+    fn exchange(&self, request: &[u8]) -> Vec<u8> {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let _ = serve(server.as_fd(), server.as_fd(), &self.settings);
+            });
+            // A refusal may close the connection before everything is written.
+            let _ = client.write_all(request);
+            let mut answer = Vec::new();
+            let _ = client.read_to_end(&mut answer);
+            answer
+        })
+    }
+
+    fn compile(&self, command: &str, source: &str) -> Vec<u8> {
+        self.exchange(&request(command, source))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.settings.log).unwrap_or_default()
+    }
+
+    /// A compiler of the test's own.
+    fn script_compiler(&mut self, name: &str, script: &str) {
+        let directory = self.directory.path().join(format!("bin-{name}"));
+        let program = directory.join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self.settings.toolchains.push(directory);
+        self.settings.compilers.push(Compiler { name: name.into(), program });
+    }
+
+    fn assert_clean(&self) {
+        let left: Vec<_> = fs::read_dir(&self.settings.scratch).unwrap().collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+fn request(command: &str, source: &str) -> Vec<u8> {
+    let words: Vec<&str> = command.split(' ').collect();
+    let mut bytes = format!("DIST00000001ARGC{:08x}", words.len());
+    for word in words {
+        bytes += &format!("ARGV{:08x}{word}", word.len());
+    }
+    bytes += &format!("DOTI{:08x}{source}", source.len());
+    bytes.into_bytes()
+}
+
+/// Status, stderr, stdout and object of an answer.
+fn answer(bytes: &[u8]) -> (u32, String, String, Vec<u8>) {
+    let number = |at: usize| {
+        let digits = std::str::from_utf8(&bytes[at..at + 8]).unwrap();
+        u32::from_str_radix(digits, 16).unwrap()
+    };
+    assert_eq!(&bytes[..16], b"DONE00000001STAT", "{}", bytes.escape_ascii());
+    let mut at = 24;
+    let mut bodies = Vec::new();
+    for token in ["SERR", "SOUT", "DOTO"] {
+        assert_eq!(&bytes[at..at + 4], token.as_bytes());
+        let length = number(at + 4) as usize;
+        bodies.push(bytes[at + 12..at + 12 + length].to_vec());
+        at += 12 + length;
+    }
+    assert_eq!(at, bytes.len());
+    let text = |index: usize| String::from_utf8(bodies[index].clone()).unwrap();
+    (number(16), text(0), text(1), bodies[2].clone())
+}
+
+#[test]
+fn a_job_gives_an_object_and_a_bad_source_gives_messages() {
+    let Some(bench) = Bench::new() else { return };
+    let (status, _, _, object) = answer(&bench.compile("gcc -O2 -c a.c -o a.o", "int x = 1;\n"));
+    assert_eq!((status, &object[..4]), (0, &b"\x7fELF"[..]));
+    let source = "# 1 \"dir/bad.c\"\nint x = ;\n";
+    let (status, stderr, _, object) = answer(&bench.compile("gcc -c bad.c", source));
+    assert_eq!(status, 1 << 8);
+    assert!(stderr.contains("dir/bad.c:1:9: error"), "{stderr}");
+    assert!(object.is_empty());
+    let (status, _, _, text) = answer(&bench.compile("gcc -S a.c -o a.s", "int x = 1;\n"));
+    assert_eq!(status, 0);
+    assert!(String::from_utf8(text).unwrap().contains(".globl\tx"));
+    bench.assert_clean();
+}
+
+#[test]
+fn refusals_answer_nothing_and_are_logged() {
+    let Some(bench) = Bench::new() else { return };
+    for (command, reason) in [
+        ("gcc -c a.c -wrapper sh", "-wrapper"),
+        ("gcc -c a.c -fplugin=/tmp/x.so", "-fplugin"),
+        ("gcc -c a.c -march=native", "-march=native"),
+        ("/bin/sh -c a.c", "/bin/sh"),
+        ("rustc -c a.c", "rustc"),
+        ("gcc a.c -o a", "neither -c nor -S"),
+    ] {
+        assert_eq!(bench.compile(command, "int x;\n"), b"", "{command}");
+        assert!(bench.log().contains(reason), "{reason} is not in {}", bench.log());
+    }
+    bench.assert_clean();
+}
+
+#[test]
+fn truncated_and_garbage_requests_close_the_connection() {
+    let Some(bench) = Bench::new() else { return };
+    let whole = request("gcc -c a.c", "int x;\n");
+    for end in [0, 3, 12, 20, 30, whole.len() - 1] {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(&whole[..end]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(serve(server.as_fd(), server.as_fd(), &bench.settings).is_err());
+    }
+    assert_eq!(bench.exchange(b"GET / HTTP/1.1\r\n\r\n"), b"");
+    assert_eq!(bench.exchange(&[0xff; 4096]), b"");
+    bench.assert_clean();
+}
+
+#[test]
+fn a_source_cannot_take_the_host_s_files_with_it() {
+    let Some(bench) = Bench::new() else { return };
+    let secret = bench.directory.path().join("secret");
+    fs::write(&secret, "the host's own").unwrap();
+    let source = format!("__asm__(\".inc\" \"bin \\\"{}\\\"\");\n", secret.display());
+    let (status, stderr, _, object) = answer(&bench.compile("gcc -c a.c", &source));
+    assert_ne!(status, 0);
+    assert!(object.is_empty());
+    assert!(stderr.contains("secret"), "{stderr}");
+}
+
+#[test]
+fn a_slow_a_crashing_and_a_hungry_compiler_end_without_an_answer() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.settings.limits.wall_seconds = 1;
+    bench.script_compiler("slow", "sleep 1000 & wait");
+    bench.script_compiler("killed", "kill -9 $$");
+    bench.script_compiler("hungry", "exec dd if=/usr/bin/perl of=output bs=1M");
+    bench.settings.limits.output_bytes = 1 << 20;
+    assert_eq!(bench.compile("slow -c a.c", "int x;\n"), b"");
+    assert!(bench.log().contains("too long"), "{}", bench.log());
+    assert_eq!(bench.compile("killed -c a.c", "int x;\n"), b"");
+    assert!(bench.log().contains("killed"), "{}", bench.log());
+    assert_eq!(bench.compile("hungry -c a.c", "int x;\n"), b"");
+    assert!(bench.log().contains("too large"), "{}", bench.log());
+    bench.assert_clean();
+}
+
+#[test]
+fn a_client_that_goes_away_takes_its_compiler_with_it() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.script_compiler("gone", "sleep 1000 & wait");
+    let (mut client, server) = UnixStream::pair().unwrap();
+    client.write_all(&request("gone -c a.c", "int x;\n")).unwrap();
+    let settings = bench.settings.clone();
+    let served = std::thread::spawn(move || {
+        serve(server.as_fd(), server.as_fd(), &settings).unwrap_err().to_string()
+    });
+    while !served.is_finished() && fs::read_dir(&bench.settings.scratch).unwrap().next().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(client);
+    let error = served.join().unwrap();
+    assert!(error.contains("went away") || error.contains("connection"), "{error}");
+    bench.assert_clean();
+}
+
+/// A listener on the loopback interface that serves every connection: only tests have one.
+fn listen(settings: Settings) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let (connection, settings): (TcpStream, _) = (connection.unwrap(), settings.clone());
+            std::thread::spawn(move || {
+                let _ = serve(connection.as_fd(), connection.as_fd(), &settings);
+            });
+        }
+    });
+    address
+}
+
+/// Runs the stock client as a guest would; `None`, with a message, where it is not installed.
+fn distcc(address: &str, directory: &Path, fallback: bool, command: &str) -> Option<Output> {
+    // A client that cannot get rid of a job must not hang the tests.
+    let result = Command::new("timeout")
+        .args(["60", "distcc"])
+        .args(command.split(' '))
+        .current_dir(directory)
+        .env("DISTCC_HOSTS", format!("{address}/8"))
+        .env("DISTCC_DIR", directory)
+        .env("DISTCC_FALLBACK", if fallback { "1" } else { "0" })
+        .env("DISTCC_SKIP_LOCAL_RETRY", "1")
+        .env("DISTCC_BACKOFF_PERIOD", "1")
+        .env("DISTCC_LOG", "/dev/null")
+        .env("LC_ALL", "C")
+        .output();
+    let output = result.unwrap();
+    if output.status.code() == Some(127) {
+        eprintln!("skipped: there is no distcc client");
+        return None;
+    }
+    Some(output)
+}
+
+const C_SOURCE: &str = "#include <stdio.h>\n#include <string.h>\n\
+    int count(const char *s) { int n = 0; while (*s) n += strlen(s++) & 1; return n; }\n\
+    int main(void) { printf(\"%d\\n\", count(\"abc\")); return 0; }\n";
+const CXX_SOURCE: &str = "#include <map>\n#include <string>\n\
+    std::map<std::string, int> table;\nnamespace { int hidden() { return 7; } }\n\
+    int lookup(const std::string &key) { return table.at(key) + hidden(); }\n";
+
+#[test]
+fn the_stock_client_gets_the_objects_that_the_compiler_makes_locally() {
+    let Some(bench) = Bench::new() else { return };
+    let work = bench.directory.path();
+    fs::write(work.join("a.c"), C_SOURCE).unwrap();
+    fs::write(work.join("b.cpp"), CXX_SOURCE).unwrap();
+    let address = listen(bench.settings.clone());
+    for command in ["gcc -O2 -Wall -fPIC -c a.c", "g++ -O1 -std=c++17 -c b.cpp"] {
+        let remote = format!("{command} -o remote.o");
+        let Some(output) = distcc(&address, work, false, &remote) else { return };
+        assert!(output.status.success(), "{output:?}");
+        let mut words = command.split(' ');
+        let local = Command::new(words.next().unwrap())
+            .args(words)
+            .args(["-o", "local.o"])
+            .current_dir(work)
+            .status();
+        assert!(local.unwrap().success());
+        let read = |name: &str| fs::read(work.join(name)).unwrap();
+        assert!(read("remote.o") == read("local.o"), "{command}: the objects differ");
+    }
+    assert_eq!(bench.log(), "");
+    bench.assert_clean();
+}
+
+#[test]
+fn the_stock_client_compiles_by_itself_what_is_refused_and_fails_once_what_is_wrong() {
+    let Some(bench) = Bench::new() else { return };
+    let work = bench.directory.path();
+    fs::write(work.join("a.c"), C_SOURCE).unwrap();
+    fs::write(work.join("bad.c"), "int x = ;\n").unwrap();
+    let address = listen(bench.settings.clone());
+    let refused = "gcc -fstack-usage -c a.c -o a.o";
+    let Some(output) = distcc(&address, work, true, refused) else { return };
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert!(work.join("a.su").exists(), "the guest's own compiler writes the side file");
+    assert!(bench.log().contains("-fstack-usage"));
+
+    // The host is out of use for the back-off period after a refusal.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!distcc(&address, work, false, refused).unwrap().status.success());
+    std::thread::sleep(Duration::from_secs(2));
+
+    // A probe that is meant to fail, then one that must still reach the host.
+    let output = distcc(&address, work, false, "gcc -c bad.c -o bad.o").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bad.c:1:9: error"), "{output:?}");
+    let output = distcc(&address, work, false, "gcc -c a.c -o a.o").unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,0 +1,219 @@
+//! Whether the host can compile for a kit's guests, and what a guest and its QEMU are told.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::endpoint::{Compiler, Limits, Settings};
+use super::runner;
+use crate::kit::{
+    DISTCC_STATE_DIRECTORY, Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names,
+};
+
+/// Where a guest finds the service: an address that exists only in its QEMU's user network.
+const ADDRESS: &str = "10.0.2.100";
+const PORT: u16 = 3632;
+/// Compilations that a guest runs on the host at once.
+const SLOTS: u16 = 8;
+
+/// Why a guest must compile by itself. The texts say what to do, and make one message a build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("the kit has no versioned gcc package")]
+    NoKitCompiler,
+    #[error("this host has no {program}; the guest compiles by itself, slower (install {package})")]
+    NoCompiler { program: String, package: String },
+    #[error(
+        "the host's {what} is {host}, the kit's is {kit}; the guest compiles by itself, slower \
+         (install {package} {kit}, or make a new kit)"
+    )]
+    Mismatch { what: String, host: String, kit: String, package: String },
+    #[error(
+        "this host's kernel cannot confine a compiler ({0}); the guest compiles by itself, slower \
+         (Linux 5.13 or later with Landlock is needed)"
+    )]
+    NoConfinement(String),
+}
+
+/// The host's compilers for a kit, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileService {
+    compilers: Vec<Compiler>,
+}
+
+impl CompileService {
+    /// Checks that objects made by the host's compiler are those that the kit's would make: same
+    /// program version, same target, same Debian package of compiler and assembler.
+    pub fn probe(kit: &Kit) -> Result<CompileService, Unavailable> {
+        runner::can_confine().map_err(Unavailable::NoConfinement)?;
+        let (lock, architecture) = (kit.lock(), kit.architecture());
+        let package = lock.compiler_package().ok_or(Unavailable::NoKitCompiler)?;
+        let triplet = &architecture.triplet;
+        let series = package.name.trim_start_matches("gcc-");
+        let gcc = checked_compiler(triplet, package)?;
+        let assembler = format!("binutils-{}", triplet.replace('_', "-"));
+        check_package(lock, &assembler)?;
+        check_package(lock, &package.name)?;
+        let cxx_package = format!("g++-{series}");
+        let cxx = lock
+            .package(&cxx_package)
+            .and_then(|package| checked_compiler(triplet, package).ok())
+            .filter(|_| check_package(lock, &cxx_package).is_ok());
+        let compilers = compiler_names(architecture, &lock.packages)
+            .into_iter()
+            .filter_map(|name| {
+                let is_cxx = name.contains("++");
+                let program = if is_cxx { cxx.clone() } else { Some(gcc.clone()) };
+                Some(Compiler { name, program: program? })
+            })
+            .collect();
+        Ok(CompileService { compilers })
+    }
+
+    /// The compilers that a guest may use, by every name that the kit has for them.
+    pub fn compilers(&self) -> &[Compiler] {
+        &self.compilers
+    }
+
+    /// What every command in the guest finds in its environment. `PATH` is not here: put
+    /// [`Self::path_prefix`] in front of the guest's.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        [
+            ("DISTCC_HOSTS", format!("{ADDRESS}:{PORT}/{SLOTS}")),
+            ("DISTCC_DIR", format!("/{DISTCC_STATE_DIRECTORY}")),
+            // A refused job is compiled in the guest, quietly: configure reads warnings as failures.
+            ("DISTCC_FALLBACK", "1".into()),
+            ("DISTCC_LOG", "/dev/null".into()),
+            // A probe that is meant to fail must neither fail twice nor put the host out of use.
+            ("DISTCC_SKIP_LOCAL_RETRY", "1".into()),
+            // Seconds without the host after a refusal. With 0, distcc 3.4 asks again for ever.
+            ("DISTCC_BACKOFF_PERIOD", "1".into()),
+            ("DISTCC_PAUSE_TIME_MSEC", "10".into()),
+            ("DISTCC_IO_TIMEOUT", "1800".into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// The directory where compilers' names are the distcc client's.
+    pub fn path_prefix(&self) -> String {
+        format!("/{MASQUERADE_DIRECTORY}")
+    }
+
+    /// Writes what the endpoints of one guest are told into `directory`, which must outlive the
+    /// guest; gives the settings file. Jobs' files and the log are in the same directory.
+    pub fn prepare(&self, directory: &Path) -> io::Result<PathBuf> {
+        let settings = Settings {
+            compilers: self.compilers.clone(),
+            toolchains: Vec::new(),
+            limits: Limits::default(),
+            log: directory.join("compile.log"),
+            scratch: directory.to_owned(),
+        };
+        let path = directory.join("compile.json");
+        let mut file = std::fs::File::create(&path)?;
+        file.write_all(&serde_json::to_vec(&settings)?)?;
+        Ok(path)
+    }
+
+    /// The value of QEMU's `-netdev`: a network in which nothing can be reached but this service.
+    /// `program` is this executable.
+    pub fn netdev(&self, id: &str, program: &Path, settings: &Path) -> Result<String, NotUtf8> {
+        let word = |path: &Path| path.to_str().map(quote).ok_or_else(|| NotUtf8(path.into()));
+        let command =
+            format!("{} compile-endpoint {}", word(program)?, word(settings)?).replace(',', ",,");
+        Ok(format!("user,id={id},restrict=on,guestfwd=tcp:{ADDRESS}:{PORT}-cmd:{command}"))
+    }
+}
+
+/// QEMU's command line takes a command as text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} has a name that is not UTF-8; move it", .0.display())]
+pub struct NotUtf8(pub PathBuf);
+
+/// Quotes as g_shell_parse_argv(3), which splits QEMU's `-cmd:`, understands it.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn checked_compiler(triplet: &str, package: &LockedPackage) -> Result<PathBuf, Unavailable> {
+    let program = PathBuf::from(format!("/usr/bin/{triplet}-{}", package.name));
+    let ask = |option: &str| output_of(&program, &[option]);
+    let version = ask("-dumpfullversion").ok_or_else(|| Unavailable::NoCompiler {
+        program: program.display().to_string(),
+        package: package.name.clone(),
+    })?;
+    let mismatch = |what: &str, host: String, kit: &str| Unavailable::Mismatch {
+        what: format!("{} {what}", package.name),
+        host,
+        kit: kit.to_owned(),
+        package: package.name.clone(),
+    };
+    let upstream = upstream_version(&package.version);
+    if version != upstream {
+        return Err(mismatch("version", version, upstream));
+    }
+    match ask("-dumpmachine") {
+        Some(target) if target == *triplet => Ok(program),
+        target => Err(mismatch("target", target.unwrap_or_default(), triplet)),
+    }
+}
+
+/// The host's package must be the kit's: other distributions' compilers of the same version have
+/// other defaults.
+fn check_package(lock: &Lock, name: &str) -> Result<(), Unavailable> {
+    let Some(package) = lock.package(name) else { return Ok(()) };
+    let installed = output_of("dpkg-query".as_ref(), &["--show", "--showformat=${Version}", name]);
+    if installed.as_deref() == Some(package.version.as_str()) {
+        return Ok(());
+    }
+    Err(Unavailable::Mismatch {
+        what: format!("package {name}"),
+        host: installed.unwrap_or_else(|| "not Debian's or not installed".into()),
+        kit: package.version.clone(),
+        package: name.to_owned(),
+    })
+}
+
+/// `4:12.2.0-14+deb12u1` is Debian's packaging of 12.2.0.
+fn upstream_version(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let end = version.find(['-', '+', '~']).unwrap_or(version.len());
+    version.get(..end).unwrap_or(version)
+}
+
+fn output_of(program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstream_versions() {
+        assert_eq!(upstream_version("12.2.0-14+deb12u1"), "12.2.0");
+        assert_eq!(upstream_version("4:14.2.0+ds-1"), "14.2.0");
+        assert_eq!(upstream_version("2.40"), "2.40");
+    }
+
+    #[test]
+    fn commas_and_quotes_reach_qemu_s_command_whole() {
+        let service = CompileService { compilers: Vec::new() };
+        let netdev =
+            service.netdev("net0", "/a b/out,crop".as_ref(), "/it's.json".as_ref()).unwrap();
+        assert_eq!(
+            netdev,
+            "user,id=net0,restrict=on,guestfwd=tcp:10.0.2.100:3632-cmd:'/a b/out,,crop' \
+             compile-endpoint '/it'\\''s.json'"
+        );
+    }
+}
