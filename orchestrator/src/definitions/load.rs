@@ -67,7 +67,12 @@ fn optional(directory: &Path, name: &str, problems: &mut Vec<Problem>) -> Option
 
 fn read(directory: &Path, name: &str) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = std::fs::File::open(directory.join(name)).map_err(cannot)?;
+    let path = directory.join(name);
+    // Opening a fifo would wait for a writer.
+    if !std::fs::metadata(&path).map_err(cannot)?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let file = std::fs::File::open(path).map_err(cannot)?;
     let mut text = Vec::new();
     // One byte more than allowed tells a file that is too large.
     let limit = (yaml::MAX_FILE as u64).saturating_add(1);

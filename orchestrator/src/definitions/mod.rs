@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod arch;
+mod assembly;
 mod chunk;
 mod decode;
 mod defaults;

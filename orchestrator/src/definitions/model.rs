@@ -63,7 +63,7 @@ pub struct Component {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     Stratum(Stratum),
     System(System),
     Cluster(Cluster),

@@ -91,11 +91,19 @@ impl Spot {
     }
 }
 
+/// Problems that wait for their place; whatever comes after that many is only counted.
+const MAX_PENDING: usize = 1_000;
+/// Misspellings that are looked up among the known names.
+const MAX_SUGGESTIONS: usize = 20;
+
 /// Collects problems; positions of [`Spot`]s are resolved by [`Collector::finish`].
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     located: Vec<Problem>,
     pending: Vec<(Spot, Severity, String, Option<String>)>,
+    /// Errors and warnings that came after [`MAX_PENDING`].
+    more: (usize, usize),
+    suggestions: usize,
 }
 
 impl Collector {
@@ -104,15 +112,44 @@ impl Collector {
     }
 
     pub fn error(&mut self, spot: Spot, message: impl Into<String>) {
-        self.pending.push((spot, Severity::Error, message.into(), None));
+        self.add(spot, Severity::Error, message.into(), None);
     }
 
     pub fn error_hint(&mut self, spot: Spot, message: impl Into<String>, hint: impl Into<String>) {
-        self.pending.push((spot, Severity::Error, message.into(), Some(hint.into())));
+        self.add(spot, Severity::Error, message.into(), Some(hint.into()));
     }
 
     pub fn warning(&mut self, spot: Spot, message: impl Into<String>) {
-        self.pending.push((spot, Severity::Warning, message.into(), None));
+        self.add(spot, Severity::Warning, message.into(), None);
+    }
+
+    /// An error about `word`, with the most similar of `known` as a hint: "did you mean `x.morph`?"
+    /// for the ending `.morph`.
+    pub fn misspelt<'a>(
+        &mut self,
+        spot: Spot,
+        message: String,
+        word: &str,
+        known: impl IntoIterator<Item = &'a str>,
+        ending: &str,
+    ) {
+        self.suggestions = self.suggestions.saturating_add(1);
+        // Comparing everything with everything would take hours on hostile input.
+        let near = (self.suggestions <= MAX_SUGGESTIONS).then(|| nearest(word, known)).flatten();
+        let hint = near.map(|near| format!("did you mean `{near}{ending}`?"));
+        self.add(spot, Severity::Error, message, hint);
+    }
+
+    fn add(&mut self, spot: Spot, severity: Severity, message: String, hint: Option<String>) {
+        if self.pending.len() < MAX_PENDING {
+            self.pending.push((spot, severity, message, hint));
+        } else {
+            let counter = match severity {
+                Severity::Error => &mut self.more.0,
+                Severity::Warning => &mut self.more.1,
+            };
+            *counter = counter.saturating_add(1);
+        }
     }
 
     /// The problems in file order. `text` gives the content of a file.
@@ -133,6 +170,17 @@ impl Collector {
         // A stable sort by place only: problems of one place stay in the order they were found.
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         problems.dedup();
+        let (errors, warnings) = self.more;
+        if errors.saturating_add(warnings) > 0 {
+            problems.push(Problem {
+                severity: if errors > 0 { Severity::Error } else { Severity::Warning },
+                file: ".".to_owned(),
+                line: 0,
+                column: 0,
+                message: format!("and {errors} more errors and {warnings} more warnings"),
+                suggestion: None,
+            });
+        }
         problems
     }
 }

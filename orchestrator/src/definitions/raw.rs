@@ -118,6 +118,9 @@ impl<'de> Deserialize<'de> for Parameter {
     }
 }
 
+/// Script → commands.
+pub(super) type RawScripts = Ordered<Option<Vec<String>>>;
+
 /// A file of any kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a mapping")]
@@ -128,7 +131,7 @@ pub(super) struct RawFile {
 
     pub build_system: Option<String>,
     pub max_jobs: Option<u32>,
-    pub system_integration: Option<Ordered<Option<Ordered<Option<Vec<String>>>>>>,
+    pub system_integration: Option<Ordered<Option<RawScripts>>>,
     pub devices: Option<Vec<RawDevice>>,
     pub pre_bootstrap_commands: Option<Vec<String>>,
     pub bootstrap_commands: Option<Vec<String>>,

@@ -4,22 +4,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::arch::Arch;
 use super::chunk::{self, Origin};
 use super::defaults::{Defaults, split_rules_from};
-use super::model::{
-    Chunk, Cluster, ClusterSystem, Component, ComponentId, Deployment, Detail, Kind, Member,
-    Stratum, System, SystemStratum,
-};
+use super::model::{Chunk, Cluster, Component, ComponentId, Detail, Kind, Member, Stratum, System};
 use super::problem::{Collector, Problem, Problems, Severity, Spot, nearest};
-use super::raw::{RawClusterSystem, RawDefaults, RawEntry, RawFile, RawVersion};
+use super::raw::{RawDefaults, RawEntry, RawFile, RawVersion};
 use super::split;
 use super::{Definitions, yaml};
 
 /// Newest version of the format that is understood.
 const NEWEST_VERSION: u32 = 8;
-/// Misspelt references that are compared with everything that exists; the rest get no suggestion.
-const MAX_SUGGESTIONS: usize = 20;
 
 /// A file of a definitions tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,23 +58,22 @@ pub(super) fn resolve(files: &Files) -> Result<Definitions, Problems> {
 }
 
 /// A file whose references wait until every file is known.
-struct Loaded {
-    id: ComponentId,
-    kind: Kind,
-    spot: Spot,
-    raw: RawFile,
+pub(super) struct Loaded {
+    pub id: ComponentId,
+    pub kind: Kind,
+    pub spot: Spot,
+    pub raw: RawFile,
 }
 
 #[derive(Default)]
-struct Resolver {
-    problems: Collector,
+pub(super) struct Resolver {
+    pub problems: Collector,
     version: u32,
-    defaults: Defaults,
+    pub defaults: Defaults,
     components: Vec<Component>,
     by_path: HashMap<String, ComponentId>,
     /// What the first entry for a chunk said, and where.
     origins: HashMap<ComponentId, (Origin, Spot)>,
-    suggestions: usize,
 }
 
 impl Resolver {
@@ -172,7 +165,12 @@ impl Resolver {
         let detail = match kind {
             Kind::Chunk => {
                 self.check_gates(&steps, &spot);
-                Detail::Chunk(chunk::from_file(&mut raw, steps, &spot, &mut self.problems))
+                Detail::Chunk(Box::new(chunk::from_file(
+                    &mut raw,
+                    steps,
+                    &spot,
+                    &mut self.problems,
+                )))
             }
             Kind::Stratum => Detail::Stratum(Stratum::default()),
             Kind::System => Detail::System(System::default()),
@@ -235,11 +233,11 @@ impl Resolver {
         Some(id)
     }
 
-    fn get(&self, id: ComponentId) -> Option<&Component> {
+    pub fn get(&self, id: ComponentId) -> Option<&Component> {
         self.components.get(id.index())
     }
 
-    fn set(&mut self, id: ComponentId, detail: Detail) {
+    pub fn set(&mut self, id: ComponentId, detail: Detail) {
         if let Some(component) = self.components.get_mut(id.index()) {
             component.detail = detail;
         }
@@ -253,7 +251,7 @@ impl Resolver {
     }
 
     /// The component of `kind` in the file that `morph` names.
-    fn reference(&mut self, morph: &str, kind: Kind, spot: &Spot) -> Option<ComponentId> {
+    pub fn reference(&mut self, morph: &str, kind: Kind, spot: &Spot) -> Option<ComponentId> {
         let path = match identity(morph) {
             Ok(path) => path,
             Err(reason) => {
@@ -272,22 +270,12 @@ impl Resolver {
             },
             None => {
                 let message = format!("there is no file `{path}.morph`");
-                match self.suggest(path, kind) {
-                    Some(hint) => self.problems.error_hint(spot.clone(), message, hint),
-                    None => self.problems.error(spot.clone(), message),
-                }
+                let known = self.components.iter().filter(|c| c.kind() == kind);
+                let known = known.map(|c| c.path.as_str());
+                self.problems.misspelt(spot.clone(), message, path, known, ".morph");
                 None
             }
         }
-    }
-
-    fn suggest(&mut self, path: &str, kind: Kind) -> Option<String> {
-        self.suggestions = self.suggestions.saturating_add(1);
-        if self.suggestions > MAX_SUGGESTIONS {
-            return None;
-        }
-        let known = self.components.iter().filter(|c| c.kind() == kind).map(|c| c.path.as_str());
-        nearest(path, known).map(|near| format!("did you mean `{near}.morph`?"))
     }
 
     fn stratum(&mut self, file: &mut Loaded) {
@@ -357,23 +345,17 @@ impl Resolver {
         self.merge_origin(id, origin, spot);
         let inherited = context.build_depends;
         if let Some(chunk) = self.chunk_mut(id) {
-            for dependency in inherited.iter().copied().chain(own) {
-                if !chunk.build_depends.contains(&dependency) {
-                    chunk.build_depends.push(dependency);
-                }
-            }
+            let mut known: HashSet<_> = chunk.build_depends.iter().copied().collect();
+            let all = inherited.iter().copied().chain(own);
+            chunk.build_depends.extend(all.filter(|dependency| known.insert(*dependency)));
         }
         let mut artifacts = BTreeMap::new();
         for (artifact, target) in entry.artifacts.take().unwrap_or_default().0 {
             if !context.targets.contains(&target) {
                 let message = format!("the stratum has no artifact `{target}`");
                 let spot = spot.field("artifacts").field(&artifact);
-                match nearest(&target, context.targets.iter().map(String::as_str)) {
-                    Some(near) => {
-                        self.problems.error_hint(spot, message, format!("did you mean `{near}`?"));
-                    }
-                    None => self.problems.error(spot, message),
-                }
+                let known = context.targets.iter().map(String::as_str);
+                self.problems.misspelt(spot, message, &target, known, "");
             }
             artifacts.insert(artifact, target);
         }
@@ -424,7 +406,7 @@ impl Resolver {
         if let Some(id) = self.by_path.get(&path) {
             return Some(*id);
         }
-        let detail = Detail::Chunk(Chunk::default());
+        let detail = Detail::Chunk(Box::default());
         let (name, file) = (name.to_owned(), spot.file.clone());
         self.add(Component { path, name, description: None, file, detail })
     }
@@ -443,21 +425,14 @@ impl Resolver {
                 Some(id) => found.push(*id),
                 None => {
                     let spot = spot.field("build-depends").item(i);
-                    let (message, hint) = if names.contains(name) {
-                        (
-                            format!("`{name}` does not stand before this chunk in the stratum"),
-                            Some("move it up".to_owned()),
-                        )
+                    if names.contains(name) {
+                        let message =
+                            format!("`{name}` does not stand before this chunk in the stratum");
+                        self.problems.error_hint(spot, message, "move it up");
                     } else {
+                        let message = format!("the stratum has no chunk `{name}`");
                         let known = context.siblings.keys().map(String::as_str);
-                        (
-                            format!("the stratum has no chunk `{name}`"),
-                            nearest(name, known).map(|near| format!("did you mean `{near}`?")),
-                        )
-                    };
-                    match hint {
-                        Some(hint) => self.problems.error_hint(spot, message, hint),
-                        None => self.problems.error(spot, message),
+                        self.problems.misspelt(spot, message, name, known, "");
                     }
                 }
             }
@@ -486,93 +461,6 @@ impl Resolver {
             chunk.build_system = chunk.build_system.take().or(origin.build_system);
         }
         self.origins.insert(id, (kept, spot.clone()));
-    }
-
-    fn system(&mut self, file: &mut Loaded) {
-        let arch = file.raw.arch.take().unwrap_or_default();
-        if arch.is_empty() {
-            self.problems.error(file.spot.clone(), "a system needs `arch`");
-        } else if Arch::find(&arch).is_none() {
-            let names = Arch::ALL.map(|arch| arch.name);
-            let hint = nearest(&arch, names)
-                .map_or_else(|| names.join(", "), |near| format!("did you mean `{near}`?"));
-            let message = format!("there is no architecture `{arch}`");
-            self.problems.error_hint(file.spot.field("arch"), message, hint);
-        }
-        let Some(entries) = file.raw.strata.take() else {
-            self.problems.error(file.spot.clone(), "a system needs `strata`");
-            return;
-        };
-        let mut strata = Vec::with_capacity(entries.len());
-        for (i, entry) in entries.into_iter().enumerate() {
-            let spot = file.spot.field("strata").item(i);
-            let Some(morph) = entry.morph else {
-                self.problems.error(spot, "the entry has no `morph`");
-                continue;
-            };
-            let Some(stratum) = self.reference(&morph, Kind::Stratum, &spot.field("morph")) else {
-                continue;
-            };
-            let selection = entry.artifacts;
-            self.check_selection(stratum, selection.as_deref(), &spot.field("artifacts"));
-            strata.push(SystemStratum { stratum, artifacts: selection });
-        }
-        let configuration_extensions = file.raw.configuration_extensions.take().unwrap_or_default();
-        self.set(file.id, Detail::System(System { arch, strata, configuration_extensions }));
-    }
-
-    /// A selection may name an artifact that nothing is sent to (real definitions do).
-    fn check_selection(&mut self, stratum: ComponentId, names: Option<&[String]>, spot: &Spot) {
-        let Some(component) = self.get(stratum) else { return };
-        let Detail::Stratum(stratum) = &component.detail else { return };
-        let known: HashSet<String> = stratum
-            .products
-            .iter()
-            .chain(&self.defaults.stratum_rules)
-            .map(|rule| split::artifact_name(&component.name, &rule.artifact))
-            .collect();
-        for (i, name) in names.unwrap_or_default().iter().enumerate() {
-            if !known.contains(name) {
-                let message = format!("the stratum has no artifact `{name}`; it selects nothing");
-                self.problems.warning(spot.item(i), message);
-            }
-        }
-    }
-
-    fn cluster(&mut self, file: &mut Loaded) {
-        let Some(entries) = file.raw.systems.take() else {
-            self.problems.error(file.spot.clone(), "a cluster needs `systems`");
-            return;
-        };
-        let systems = self.cluster_systems(entries, &BTreeMap::new(), &file.spot.field("systems"));
-        self.set(file.id, Detail::Cluster(Cluster { systems }));
-    }
-
-    fn cluster_systems(
-        &mut self,
-        entries: Vec<RawClusterSystem>,
-        outer: &BTreeMap<String, super::Parameter>,
-        spot: &Spot,
-    ) -> Vec<ClusterSystem> {
-        let mut systems = Vec::with_capacity(entries.len());
-        for (i, entry) in entries.into_iter().enumerate() {
-            let spot = spot.item(i);
-            let mut defaults = outer.clone();
-            defaults.extend(entry.deploy_defaults.unwrap_or_default().0);
-            let deployments = entry.deploy.unwrap_or_default().0.into_iter();
-            let deployments = deployments
-                .map(|(label, own)| {
-                    let mut parameters = defaults.clone();
-                    parameters.extend(own.unwrap_or_default().0);
-                    Deployment { label, parameters }
-                })
-                .collect();
-            let subsystems = entry.subsystems.unwrap_or_default();
-            let subsystems = self.cluster_systems(subsystems, &defaults, &spot.field("subsystems"));
-            let system = self.reference(&entry.morph, Kind::System, &spot.field("morph"));
-            systems.extend(system.map(|system| ClusterSystem { system, deployments, subsystems }));
-        }
-        systems
     }
 
     fn check_build_systems(&mut self) {

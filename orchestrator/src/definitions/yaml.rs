@@ -14,10 +14,15 @@ use super::problem::{Problem, Severity};
 /// Largest definition file that is read, in bytes; the largest real one has 60 kB.
 pub(super) const MAX_FILE: usize = 4 << 20;
 
+/// Opening brackets from which on the exact reader, which is linear and stops at a depth, takes a
+/// file: serde_yaml needs quadratic time for nested flow style (0.7 s for 10,000 levels).
+const MANY_BRACKETS: usize = 2_000;
+
 /// Decodes `text`, or says everything that is wrong with it.
 pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<Problem>> {
     // serde_yaml does not apply merge keys to typed data.
-    if text.contains("<<") {
+    let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[' | b'?'));
+    if text.contains("<<") || brackets.take(MANY_BRACKETS).count() == MANY_BRACKETS {
         return read_exact(file, text);
     }
     match serde_yaml::from_str(text) {

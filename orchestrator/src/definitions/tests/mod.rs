@@ -1,4 +1,7 @@
+mod hostile;
+mod meaning;
 pub(crate) mod published;
+mod validation;
 
 use super::{Definitions, Files, Problems, TextFile};
 

@@ -30,9 +30,6 @@ pub(crate) fn definitions() -> Option<Definitions> {
 #[test]
 fn the_published_tree_loads() {
     let Some(definitions) = definitions() else { return };
-    for w in &definitions.warnings {
-        eprintln!("{w}");
-    }
     assert_eq!(definitions.version, 8);
     assert_eq!(definitions.len(), 1359);
     let count = |kind| definitions.iter().filter(|(_, c)| c.kind() == kind).count();
@@ -40,4 +37,5 @@ fn the_published_tree_loads() {
     assert_eq!(count(Kind::Stratum), 146);
     assert_eq!(count(Kind::System), 87);
     assert_eq!(count(Kind::Cluster), 40);
+    assert!(definitions.warnings.len() < 10, "{:?}", definitions.warnings);
 }

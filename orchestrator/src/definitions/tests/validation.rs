@@ -1,0 +1,347 @@
+//! Every row of the table of problems: what is said, and where.
+
+use super::super::{Definitions, Files, Problem, Severity, TextFile};
+use super::{parse, tree};
+
+fn shown(result: Result<Definitions, super::Problems>) -> Vec<String> {
+    match result {
+        Ok(definitions) => definitions.warnings.iter().map(Problem::to_string).collect(),
+        Err(problems) => problems.0.iter().map(Problem::to_string).collect(),
+    }
+}
+
+fn stratum_with(entry: &str) -> String {
+    format!("name: s\nkind: stratum\nchunks:\n- name: first\n  build-system: manual\n{entry}")
+}
+
+/// Parses a stratum with an additional entry and expects exactly one problem.
+#[track_caller]
+fn entry(text: &str, expected: &str) {
+    let all = shown(parse(&[("s.morph", &stratum_with(text)), ("c.morph", CHUNK)]));
+    assert_eq!(all, [expected]);
+}
+
+#[track_caller]
+fn chunk(text: &str, expected: &str) {
+    let text = format!("name: c\nkind: chunk\n{text}");
+    assert_eq!(shown(parse(&[("c.morph", &text)])), [expected]);
+}
+
+#[track_caller]
+fn file(text: &str, expected: &str) {
+    assert_eq!(shown(parse(&[("c.morph", text)])), [expected]);
+}
+
+const CHUNK: &str = "name: c\nkind: chunk\n";
+
+#[test]
+fn yaml_itself() {
+    let all = shown(parse(&[("a.morph", "name: [a\nkind: chunk\n"), ("b.morph", "a: 'x\n")]));
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[0].starts_with("a.morph:2:"), "{all:?}");
+    assert!(all[1].starts_with("b.morph:"), "{all:?}");
+    file("just text", "c.morph:1:1: error: expected a mapping, found the text `just text`");
+    file("- a list", "c.morph:1:1: error: expected a mapping, found a list");
+    file("# nothing\n\n", "c.morph: warning: the file is empty and ignored");
+    file(
+        "name: c\nkind: chunk\nname: d\n",
+        "c.morph:3:1: error: the key `name` stands twice in this mapping",
+    );
+    file(
+        "name: c\nkind: chunk\n---\nname: d\n",
+        "c.morph:3:1: error: a second document starts here; a definition is one document",
+    );
+    let text = TextFile { path: "c.morph".into(), text: b"name: c\nkind: \xff".to_vec() };
+    let files = Files { definitions: vec![text], ..Files::default() };
+    let expected = ["c.morph:2:7: error: the file is not UTF-8 here"];
+    assert_eq!(shown(Definitions::parse(&files)), expected);
+}
+
+#[test]
+fn all_errors_of_a_file_are_shown() {
+    let text = "name: c\nkind: chunk\nbuild-comands: [make]\nmax-jobs: many\ninstall-commands: \
+                make\nconfigure-commands:\n- {a: b}\n- ok\n";
+    assert_eq!(
+        shown(parse(&[("c.morph", text)])),
+        [
+            "c.morph:3:1: error: unknown field `build-comands` (did you mean `build-commands`?)",
+            "c.morph:4:11: error: expected a number from 0 to 4294967295, found the text `many`",
+            "c.morph:5:19: error: expected a list, found the text `make`",
+            "c.morph:7:3: error: expected text, found a mapping",
+        ]
+    );
+}
+
+#[test]
+fn kinds_names_and_fields() {
+    file("name: c\n", "c.morph: warning: the file has no `kind`; it is taken for a chunk");
+    file("kind: chunk\n", "c.morph: warning: the file has no `name`; it is called `c`");
+    file(
+        "name: c\nkind: junk\n",
+        "c.morph:2:7: error: there is no kind `junk` (chunk, stratum, system and cluster are known)",
+    );
+    file("name: c\nkind: chunk\nstrata: []\n", "c.morph:3:9: error: a chunk has no field `strata`");
+    file(
+        "name: c\nkind: stratum\nchunks: [{name: x, build-system: manual}]\nbuild-commands: []\n",
+        "c.morph:4:17: error: a stratum has no field `build-commands`",
+    );
+    file(
+        "name: xyz\nkind: chunk\n",
+        "c.morph:1:7: warning: the name `xyz` does not contain the file's, `c`",
+    );
+    file(
+        "name: c/d\nkind: chunk\n",
+        "c.morph:1:7: error: `c/d` cannot be a name: it contains a slash",
+    );
+    file("name: c\nkind: stratum\n", "c.morph: error: a stratum needs `chunks`");
+    file("name: c\nkind: system\narch: x86_64\n", "c.morph: error: a system needs `strata`");
+    file(
+        "name: c\nkind: stratum\nchunks: {a: b}\n",
+        "c.morph:3:9: error: expected a list, found a mapping",
+    );
+}
+
+#[test]
+fn entries_of_a_stratum() {
+    entry("- {ref: a}\n", "s.morph:6:3: error: the entry has neither `name` nor `morph`");
+    entry(
+        "- name: c\n  morph: d.morph\n",
+        "s.morph:7:10: error: there is no file `d.morph` (did you mean `c.morph`?)",
+    );
+    entry(
+        "- name: s\n  morph: s.morph\n",
+        "s.morph:7:10: error: `s.morph` is a stratum, not a chunk",
+    );
+    entry(
+        "- name: x\n  morph: ../x.morph\n",
+        "s.morph:7:10: error: `../x.morph` leaves the definitions directory; paths are relative to \
+         its top",
+    );
+    entry(
+        "- name: x\n",
+        "s.morph:6:3: error: `x` has neither `morph` nor `build-system` (say `build-system: \
+         manual`)",
+    );
+    entry(
+        "- {name: c, morph: c.morph, build-system: manual}\n",
+        "s.morph:6:20: warning: `morph` and `build-system` exclude each other",
+    );
+    entry(
+        "- {name: x, build-system: autotols}\n",
+        "s.morph:6:27: error: there is no build system `autotols` (did you mean `autotools`?)",
+    );
+    entry(
+        "- {name: x, build-system: manual, build-mode: bootstap}\n",
+        "s.morph:6:47: error: there is no build mode `bootstap` (did you mean `bootstrap`?)",
+    );
+    entry(
+        "- {name: x, build-system: manual, prefix: ../up}\n",
+        "s.morph:6:43: error: the prefix `../up` is not an absolute path without `..`",
+    );
+    entry(
+        "- {name: first, build-system: manual}\n",
+        "s.morph:6:3: error: a second chunk `first` in this stratum",
+    );
+    entry(
+        "- {name: x, build-system: manual, artifacts: {x-libs: s-runtme}}\n",
+        "s.morph:6:55: error: the stratum has no artifact `s-runtme` (did you mean `s-runtime`?)",
+    );
+}
+
+#[test]
+fn dependencies_of_an_entry() {
+    entry(
+        "- name: x\n  build-system: manual\n  build-depends:\n  - fist\n",
+        "s.morph:9:5: error: the stratum has no chunk `fist` (did you mean `first`?)",
+    );
+    entry(
+        "- {name: x, build-system: manual, build-depends: [y]}\n- {name: y, build-system: manual}\n",
+        "s.morph:6:51: error: `y` does not stand before this chunk in the stratum (move it up)",
+    );
+    entry(
+        "- {name: x, build-system: manual, build-depends: [x]}\n",
+        "s.morph:6:51: error: `x` does not stand before this chunk in the stratum (move it up)",
+    );
+    entry(
+        "- {name: x, build-system: manual, build-depends: [{morph: first}]}\n",
+        "s.morph:6:51: error: expected text, found a mapping",
+    );
+}
+
+#[test]
+fn sources() {
+    entry(
+        "- {name: x, build-system: manual, repo: r, ref: a, sha: abc}\n",
+        "s.morph:6:57: error: `sha` must have 40 hexadecimal digits",
+    );
+    entry(
+        "- {name: x, build-system: manual, repo: upstream:x}\n",
+        "s.morph:6:41: error: `upstream:x` needs a `ref` (name the commit to build)",
+    );
+    entry(
+        "- {name: x, build-system: manual, ref: a}\n",
+        "s.morph:6:3: error: the entry says what to take but has no `repo`",
+    );
+    entry(
+        "- {name: x, build-system: manual, repo: 'https://example.org/x-1.tar.gz'}\n",
+        "s.morph:6:41: error: the source is an archive without `sha256` (add what `sha256sum` says \
+         of it)",
+    );
+    let pinned = format!(
+        "- {{name: x, build-system: manual, repo: x.tar.xz, sha256: {}}}\n",
+        "A0".repeat(32)
+    );
+    let definitions = parse(&[("s.morph", &stratum_with(&pinned))]).unwrap();
+    let id = definitions.find("s/x").unwrap();
+    let source = definitions.get(id).unwrap().chunk().unwrap().source.clone().unwrap();
+    assert_eq!(source.sha256.unwrap(), "a0".repeat(32));
+    assert!(
+        parse(&[(
+            "s.morph",
+            &stratum_with(
+                "- {name: x, build-system: manual, repo: 'debian:zlib=1:1.2.13.dfsg-1'}\n"
+            )
+        )])
+        .is_ok()
+    );
+}
+
+#[test]
+fn one_chunk_in_two_strata() {
+    let stratum = |name: &str, rest: &str| {
+        format!(
+            "name: {name}\nkind: stratum\nchunks:\n- {{name: c, morph: c.morph, repo: r, {rest}}}\n"
+        )
+    };
+    let parse = |a: &str, b: &str| {
+        shown(parse(&[
+            ("c.morph", CHUNK),
+            ("s.morph", &stratum("s", a)),
+            ("t.morph", &stratum("t", b)),
+        ]))
+    };
+    assert_eq!(
+        parse("ref: a", "ref: b"),
+        ["t.morph:4:3: error: `c` is described differently in s.morph: `ref` is not the same"]
+    );
+    assert_eq!(
+        parse("ref: a", "ref: a, prefix: /opt"),
+        ["t.morph:4:3: error: `c` is described differently in s.morph: `prefix` is not the same"]
+    );
+    assert_eq!(parse("ref: a, unpetrify-ref: v1", "ref: a"), [""; 0]);
+}
+
+#[test]
+fn chunk_fields() {
+    chunk(
+        "build-system: autotols\n",
+        "c.morph:3:15: error: there is no build system `autotols` (did you mean `autotools`?)",
+    );
+    chunk("max-jobs: 0\n", "c.morph:3:11: error: `max-jobs` must be at least 1");
+    chunk("build-commands:\n- make\n-\n", "c.morph:5:2: error: this command is empty");
+    let device = |text: &str| format!("devices:\n- {{filename: /dev/x, uid: 0, gid: 0, {text}}}\n");
+    chunk(
+        &device("type: d, major: 1, minor: 1, permissions: '0600'"),
+        "c.morph:4:44: error: there is no device type `d` (c, b and p are known)",
+    );
+    chunk(
+        &device("type: c, major: 1, minor: 1, permissions: rw"),
+        "c.morph:4:80: error: `rw` is not an octal mode (for example '0600')",
+    );
+    chunk(
+        &device("type: c, permissions: '0600'"),
+        "c.morph:4:3: error: a device needs `major` and `minor`",
+    );
+    chunk(
+        "devices: [{type: p, filename: ../x, permissions: '0600', uid: 0, gid: 0}]\n",
+        "c.morph:3:31: error: `../x` is not an absolute path without `..`",
+    );
+    chunk("products: [{artifact: c-x}]\n", "c.morph:3:12: error: the field `include` is missing");
+    chunk(
+        "products:\n- artifact: c-x\n  include:\n  - a(b\n",
+        "c.morph:6:5: error: `a(b` is not a usable regular expression: unclosed group",
+    );
+    chunk(
+        "products:\n- artifact: c-x\n  include:\n  - a)(b\n",
+        "c.morph:6:5: error: `a)(b` is not a usable regular expression: unopened group",
+    );
+}
+
+#[test]
+fn systems_and_clusters() {
+    let system =
+        "name: y\nkind: system\narch: x86_46\nstrata: [{morph: s.morph, artifacts: [s-x]}]\n";
+    let cluster = "name: k\nkind: cluster\nsystems:\n- morph: y.morph\n- morph: s.morph\n- {}\n";
+    let all =
+        shown(parse(&[("k.morph", cluster), ("s.morph", &stratum_with("")), ("y.morph", system)]));
+    // The cluster cannot be read, so its references are not looked at yet.
+    assert_eq!(
+        all,
+        [
+            "k.morph:6:3: error: the field `morph` is missing",
+            "y.morph:3:7: error: there is no architecture `x86_46` (did you mean `x86_64`?)",
+            "y.morph:4:39: warning: the stratum has no artifact `s-x`; it selects nothing",
+        ]
+    );
+    let cluster = cluster.replace("- {}\n", "");
+    let system = system.replace("x86_46", "x86_64");
+    let all = shown(parse(&[
+        ("k.morph", &cluster),
+        ("s.morph", &stratum_with("")),
+        ("y.morph", &system),
+    ]));
+    assert_eq!(all[0], "k.morph:5:10: error: `s.morph` is a stratum, not a system");
+}
+
+#[test]
+fn versions() {
+    let parse = |version| shown(Definitions::parse(&tree(version, &[("c.morph", CHUNK)])));
+    assert_eq!(parse("0"), [""; 0]);
+    assert_eq!(
+        parse("9"),
+        ["VERSION:1:10: error: version `9` of the format is not known (versions 0 to 8 are)"]
+    );
+    assert_eq!(
+        parse("new"),
+        ["VERSION:1:10: error: version `new` of the format is not known (versions 0 to 8 are)"]
+    );
+    let old =
+        "name: s\nkind: stratum\nchunks: [{name: x, morph: x.morph, repo: r, ref: a}, {name: y}]\n";
+    let at = |version| shown(Definitions::parse(&tree(version, &[("s.morph", old)])));
+    assert_eq!(
+        at("1"),
+        ["s.morph:3:27: warning: there is no file `x.morph`; the chunk has no instructions"]
+    );
+    assert_eq!(at("2"), ["s.morph:3:27: error: there is no file `x.morph`"]);
+}
+
+#[test]
+fn a_file_that_its_entry_does_not_name() {
+    let definitions = parse(&[
+        ("s.morph", "name: s\nkind: stratum\nchunks: [{name: x, build-system: manual}]\n"),
+        ("s/x.morph", "name: x\nkind: chunk\nbuild-commands: [make]\n"),
+    ])
+    .unwrap();
+    assert_eq!(
+        definitions.warnings.iter().map(Problem::to_string).collect::<Vec<_>>(),
+        ["s.morph:3:10: warning: `s/x.morph` exists but the entry does not name it"]
+    );
+    let default = definitions.get(definitions.find("s/x.default").unwrap()).unwrap();
+    assert!(default.chunk().unwrap().steps.is_empty());
+    assert_eq!(definitions.warnings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn defaults_are_checked() {
+    let mut files = tree("8", &[("c.morph", CHUNK)]);
+    let text = "build-systems:\n  x:\n    build-comands: [make]\nsplit-rules:\n  chunk:\n  - \
+                artifact: -a\n    include: ['[']\n";
+    files.defaults = Some(TextFile { path: "DEFAULTS".into(), text: text.into() });
+    let all = shown(Definitions::parse(&files));
+    assert_eq!(
+        all[0],
+        "DEFAULTS:3:20: error: a build system has no field `build-comands` (did you mean \
+         `build-commands`?)"
+    );
+    assert!(all[1].starts_with("DEFAULTS:7:15: error: `[` is not a usable"), "{all:?}");
+}
