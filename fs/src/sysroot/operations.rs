@@ -19,10 +19,11 @@ use crate::node::{Attributes, Ino, Kind};
 impl Filesystem for Sysroot {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attributes> {
         let changes = self.changes.read();
-        self.live_directory(&changes, parent)?;
         let ino = match name {
-            b"." => parent,
-            b".." => self.parent_of(&changes, parent)?,
+            b"." | b".." => {
+                self.live_directory(&changes, parent)?;
+                if name == b"." { parent } else { self.parent_of(&changes, parent)? }
+            }
             _ => self.child(&changes, parent, name)?.ok_or(Errno::NOENT)?,
         };
         let attributes = self.attributes_of(&changes, ino)?;

@@ -3,6 +3,7 @@
 mod content;
 mod data;
 mod directories;
+mod generate;
 mod layer;
 mod merge;
 mod model;
