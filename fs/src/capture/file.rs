@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::index_sink::IndexSink;
+use super::index_sink::{IndexSink, builder};
 use super::options::{CaptureOptions, CaptureReport};
 use super::write::{Output, capture};
 use crate::error::{Error, Result};
@@ -38,6 +38,21 @@ pub fn capture_to_file(
     }
     publish(draft, tar)?;
     Ok(report)
+}
+
+/// [`capture_to_file`] with the index that layers are opened through.
+///
+/// # Errors
+/// As [`capture_to_file`].
+pub fn capture_with_index(
+    fs: &dyn Filesystem,
+    root: Ino,
+    tar: &Path,
+    index: &Path,
+    options: &CaptureOptions<'_>,
+) -> Result<CaptureReport> {
+    let sink = builder(&tar.display().to_string());
+    capture_to_file(fs, root, tar, Some((index, sink)), options)
 }
 
 fn draft_beside(path: &Path) -> Result<tempfile::NamedTempFile> {

@@ -8,6 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::directory::DirectoryLayer;
+use super::git::GitLayer;
 use super::Layer;
 use super::cache::{Archive, LayerCache, OnProgress};
 use super::placed::Placed;
@@ -205,17 +207,11 @@ fn open_list(path: &Path) -> Result<Arc<dyn Layer>> {
 fn open_git(
     repository: &Path,
     revision: &str,
-    _subdirectory: Option<&str>,
+    subdirectory: Option<&str>,
 ) -> Result<Arc<dyn Layer>> {
-    Err(Error::Invalid(format!(
-        "Git layers are not available in this build ({} at {revision}).",
-        repository.display()
-    )))
+    Ok(Arc::new(GitLayer::open(repository, revision, subdirectory)?))
 }
 
 fn open_directory(path: &Path) -> Result<Arc<dyn Layer>> {
-    Err(Error::Invalid(format!(
-        "Directory layers are not available in this build ({}).",
-        path.display()
-    )))
+    Ok(Arc::new(DirectoryLayer::open(path)?))
 }

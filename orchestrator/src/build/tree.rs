@@ -8,7 +8,7 @@ use outcrop_fs::layer::Layer;
 use outcrop_fs::node::Ino;
 use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
 use outcrop_fs::transport::{Caching, Mount, MountOptions};
-use outcrop_fs::view::mapped::MappedView;
+use outcrop_fs::view::MappedView;
 
 use super::error::{BuildError, Result};
 use crate::store::{RunDirectory, Store};
@@ -59,7 +59,7 @@ impl GuestTree {
         let view = MappedView::new(self.sysroot.clone(), uid.as_raw(), gid.as_raw());
         // QEMU is the only one who looks and writes, and it does so through this mount.
         let options = MountOptions { caching: Caching::immutable(), ..MountOptions::default() };
-        self.mount = Some(Mount::start(Arc::new(view), &mountpoint, options)?);
+        self.mount = Some(Mount::start(Arc::new(view), &mountpoint, &options)?);
         Ok(mountpoint)
     }
 

@@ -130,7 +130,7 @@ fn mounted(
     let mount_error = |error: outcrop_fs::transport::MountError| {
         export::Error::Tree(outcrop_fs::Error::Invalid(error.to_string()))
     };
-    let mount = Mount::start(sysroot, &mountpoint, options).map_err(mount_error)?;
+    let mount = Mount::start(sysroot, &mountpoint, &options).map_err(mount_error)?;
     let result = work(&mountpoint);
     mount.unmount().map_err(mount_error)?;
     result

@@ -12,7 +12,7 @@ use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::node::{ROOT_INO, Timestamp};
 use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
 use outcrop_fs::transport::{Caching, Mount, MountOptions, clean_stale};
-use outcrop_fs::view::mapped::MappedView;
+use outcrop_fs::view::MappedView;
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -146,7 +146,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
         read_only: !arguments.rw,
         ..MountOptions::default()
     };
-    let mount = Mount::start(view, &arguments.mountpoint, options)?;
+    let mount = Mount::start(view, &arguments.mountpoint, &options)?;
     announce(arguments);
     let result = runtime.block_on(until_unmounted(mount, &mut interrupt)).and_then(|()| {
         match &arguments.capture {
