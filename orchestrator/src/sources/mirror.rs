@@ -116,6 +116,8 @@ pub(super) fn import(
 ) -> Result<ResolvedSource> {
     create(session, place, url, |repo| {
         let commit = fill(repo)?;
+        pack(repo, commit).context("cannot pack the import of", url)?;
+        remove_loose_objects(repo)?;
         repo.reference(IMPORTED, commit, true, "import")
             .context("cannot name the import of", url)?;
         Ok(())
@@ -123,6 +125,30 @@ pub(super) fn import(
     imported(place)?.ok_or_else(|| {
         Error::Invalid(format!("{}: the import was lost; run it again.", place.display()))
     })
+}
+
+/// Writes everything that a commit needs into one pack: a file a blob costs more to look up, and
+/// much more disk. No deltas are made, because a build reads every file once, at random.
+fn pack(repo: &Repository, commit: Oid) -> std::result::Result<(), git2::Error> {
+    // libgit2 takes this option as the size up to which it tries to find deltas, too. Should that
+    // change, packs become smaller and slower to read, nothing else.
+    const NO_DELTAS: &str = "pack.deltaCacheSize";
+    repo.config()?.set_i64(NO_DELTAS, 1)?;
+    let mut builder = repo.packbuilder()?;
+    builder.insert_commit(commit)?;
+    builder.write(&repo.path().join("objects/pack"), 0o444)?;
+    repo.config()?.remove(NO_DELTAS)
+}
+
+fn remove_loose_objects(repo: &Repository) -> Result<()> {
+    let objects = repo.path().join("objects");
+    for item in std::fs::read_dir(&objects).context("cannot read", &objects)? {
+        let path = item.context("cannot read", &objects)?.path();
+        if path.file_name().is_some_and(|name| name.len() == 2) {
+            crate::store::remove_tree(&path)?;
+        }
+    }
+    repo.odb().and_then(|odb| odb.refresh()).context("cannot read", &objects)
 }
 
 /// What an earlier import left at this place.

@@ -65,6 +65,10 @@ fn imports_what_git_can_hold() {
     let (path, spec) = archive(place.path(), "x.tar", &good());
     let found = sources.resolve(&spec, &quiet).unwrap();
     assert_eq!(found.time, Timestamp::new(1_000, 0), "the newest member's time");
+    // One pack, so that reading it is cheap.
+    let objects = found.repo.join("objects");
+    assert_eq!(names(&objects), ["info", "pack"]);
+    assert_eq!(names(&objects.join("pack")).len(), 2);
     let tree = tree(&found);
     let expected = [
         (".gitignore", 0o100644, "*.o"),
