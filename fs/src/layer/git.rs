@@ -6,7 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+mod blob_cache;
+
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +15,12 @@ use std::sync::Arc;
 use git2::{ObjectType, Repository};
 use parking_lot::{Mutex, RwLock};
 
+use self::blob_cache::BlobCache;
 use super::{DataRun, Entry, Layer};
 use crate::error::{Errno, Error, Result};
 use crate::node::{Kind, Metadata, Timestamp, Xattrs};
 
 pub use git2::Oid;
-
-/// Inflated blobs that are kept, in bytes, so that a file read in pieces is inflated once.
-const BLOB_CACHE_BYTES: usize = 16 << 20;
 
 /// Longest symlink target that is believed: far above `PATH_MAX`, far below what could hurt.
 const LONGEST_TARGET: u64 = 64 << 10;
@@ -471,42 +470,6 @@ impl Pool {
         let done = work(&repo);
         self.idle.lock().push(repo);
         Ok(done)
-    }
-}
-
-/// Inflated blobs by least recent use. The newest is kept however large it is.
-#[derive(Default)]
-struct BlobCache {
-    blobs: HashMap<Oid, (Arc<[u8]>, u64)>,
-    by_use: BTreeMap<u64, Oid>,
-    bytes: usize,
-    clock: u64,
-}
-
-impl BlobCache {
-    fn get(&mut self, oid: Oid) -> Option<Arc<[u8]>> {
-        let (content, used) = self.blobs.get_mut(&oid)?;
-        self.by_use.remove(used);
-        self.clock = self.clock.wrapping_add(1);
-        *used = self.clock;
-        self.by_use.insert(self.clock, oid);
-        Some(content.clone())
-    }
-
-    fn insert(&mut self, oid: Oid, content: Arc<[u8]>) {
-        if self.get(oid).is_some() {
-            return;
-        }
-        while self.bytes.saturating_add(content.len()) > BLOB_CACHE_BYTES {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            if let Some((dropped, _)) = self.blobs.remove(&oldest) {
-                self.bytes = self.bytes.saturating_sub(dropped.len());
-            }
-        }
-        self.clock = self.clock.wrapping_add(1);
-        self.bytes = self.bytes.saturating_add(content.len());
-        self.by_use.insert(self.clock, oid);
-        self.blobs.insert(oid, (content, self.clock));
     }
 }
 

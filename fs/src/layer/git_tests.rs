@@ -311,21 +311,3 @@ fn ten_thousand_files_from_many_threads() {
     // Four racing readers made each node once.
     assert_eq!(layer.nodes.read().len(), 10_101);
 }
-
-#[test]
-fn the_blob_cache_keeps_to_its_budget_and_the_newest() {
-    let mut cache = BlobCache::default();
-    let oid = |n: u8| Oid::from_bytes(&[n; 20]).unwrap();
-    for n in 0..10 {
-        cache.insert(oid(n), vec![n; 4 << 20].into());
-        cache.get(oid(0));
-        assert!(cache.bytes <= BLOB_CACHE_BYTES);
-    }
-    assert!(cache.get(oid(0)).is_some(), "used all the time");
-    assert!(cache.get(oid(9)).is_some(), "the newest");
-    assert!(cache.get(oid(1)).is_none());
-    cache.insert(oid(100), vec![0; BLOB_CACHE_BYTES + 1].into());
-    assert!(cache.get(oid(100)).is_some());
-    assert_eq!(cache.blobs.len(), 1);
-    assert_eq!(cache.by_use.len(), 1);
-}
