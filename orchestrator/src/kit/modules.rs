@@ -29,7 +29,8 @@ impl Inventory {
         for alias in &info.aliases {
             let provider = self.by_alias.entry(alias.clone()).or_insert_with(|| name.clone());
             // Several modules may provide an algorithm; only the generic one loads on every CPU.
-            if *name == format!("{alias}_generic") {
+            let algorithm = alias.strip_prefix("crypto_").unwrap_or(alias);
+            if *name == format!("{algorithm}_generic") {
                 provider.clone_from(&name);
             }
         }
@@ -139,11 +140,11 @@ mod tests {
         inventory.add("k/9p.ko", info(&["9pnet", "netfs"], &[], &["fs_9p"]));
         inventory.add("k/9pnet.ko", info(&[], &[], &[]));
         inventory.add("k/netfs.ko.xz", info(&["fscache"], &[], &[]));
-        inventory.add("k/ext4.ko", info(&["mbcache"], &["crc32c", "absent"], &[]));
+        inventory.add("k/ext4.ko", info(&["mbcache"], &["crc32c", "crypto_crc32c", "absent"], &[]));
         inventory.add("k/mbcache.ko", info(&[], &[], &[]));
-        inventory.add("k/crc32c_alpha.ko", info(&[], &[], &["crc32c"]));
-        inventory.add("k/crc32c_generic.ko", info(&[], &[], &["crc32c"]));
-        inventory.add("k/crc32c_zeta.ko", info(&[], &[], &["crc32c"]));
+        inventory.add("k/crc32c_alpha.ko", info(&[], &[], &["crc32c", "crypto_crc32c"]));
+        inventory.add("k/crc32c_generic.ko", info(&[], &[], &["crc32c", "crypto_crc32c"]));
+        inventory.add("k/crc32c_zeta.ko", info(&[], &[], &["crc32c", "crypto_crc32c"]));
         inventory.add_builtin("kernel/fs/fscache/fscache.ko\nkernel/drivers/virtio-pci.ko\n");
         inventory
     }
