@@ -243,12 +243,13 @@ impl Supervised {
         self.signal(Signal::KILL);
         self.group = None;
         // A grandchild that left the group may hold the pipes open: do not wait for it.
-        for reader in &mut self.readers {
+        // One that is done must be forgotten at once, as this may be cancelled in between.
+        while let Some(reader) = self.readers.last_mut() {
             if tokio::time::timeout(Duration::from_millis(500), &mut *reader).await.is_err() {
                 reader.abort();
             }
+            self.readers.pop();
         }
-        self.readers.clear();
         Ok(status)
     }
 

@@ -22,6 +22,9 @@ use crate::process::{Launch, Supervised};
 const FIRST_GREETING_PERIOD: Duration = Duration::from_secs(1);
 const LAST_GREETING_PERIOD: Duration = Duration::from_secs(8);
 
+/// Longer than the line that ends a command's output, in bytes.
+const OVERLAP: usize = 100;
+
 /// Control-], as telnet has it: ends the machine at an interactive console.
 const ESCAPE: u8 = 0x1d;
 
@@ -195,12 +198,15 @@ impl<F: FnMut(&[u8])> SerialLine<F> {
             }
         }
         let execution = serial::execution(FIRST.saturating_sub(1));
-        // Only what comes from here on can be the result; do not search the rest again and again.
-        self.save_log();
         let before = self.shown.len();
         self.type_in(&execution.typed).await?;
         loop {
-            self.read().await?;
+            let count = self.read().await?;
+            // The end may have come in two pieces; all the rest has been searched before.
+            let recent = self.shown.len().saturating_sub(count.saturating_add(OVERLAP)).max(before);
+            if !execution.may_be_over(self.shown.get(recent..).unwrap_or_default()) {
+                continue;
+            }
             let since = serial::plain(self.shown.get(before..).unwrap_or_default());
             if let Some(result) = execution.result(&since) {
                 return Ok(result);
@@ -215,14 +221,15 @@ impl<F: FnMut(&[u8])> SerialLine<F> {
         }
     }
 
-    async fn read(&mut self) -> Result<(), GuestError> {
+    /// Gives the number of bytes that came.
+    async fn read(&mut self) -> Result<usize, GuestError> {
         let mut buffer = [0; 4096];
         match self.output.read(&mut buffer).await {
             Ok(count @ 1..) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
                 (self.observer)(bytes);
                 self.shown.extend_from_slice(bytes);
-                Ok(())
+                Ok(count)
             }
             _ => Err(self.post_mortem().await),
         }

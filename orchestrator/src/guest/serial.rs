@@ -90,6 +90,11 @@ pub(super) fn execution(number: u32) -> Execution {
 }
 
 impl Execution {
+    /// Whether this piece of the console makes it worth asking for the [`Execution::result`].
+    pub fn may_be_over(&self, piece: &[u8]) -> bool {
+        find(piece, &self.end).is_some()
+    }
+
     /// Output and exit status, once `console` (as [`plain`] gives it) has all of it.
     pub fn result(&self, console: &[u8]) -> Option<(Vec<u8>, u32)> {
         let from = find(console, &self.begin)?;

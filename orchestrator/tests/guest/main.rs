@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use kit::{Kit, Sysroot};
 use outcrop::guest::{
-    COMPILE_ADDRESS, Command, CompileForward, Exit, Guest, GuestError, Outcome, Stream,
-    TerminalEvent,
+    Accelerator, COMPILE_ADDRESS, Command, CompileForward, Exit, Guest, GuestError, Outcome,
+    Stream, TerminalEvent, probe_kvm,
 };
 
 const PATH: (&str, &str) = ("PATH", "/bin");
@@ -269,6 +269,96 @@ async fn whatever_dies_in_a_guest_is_named() {
         matches!(&error, GuestError::QemuEnded { status, .. } if status.contains("9")),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_hangs_is_noticed() {
+    let Some(kit) = Kit::find() else { return };
+    let sysroot = Sysroot::new(&kit);
+    let mut options = kit.options(&sysroot);
+    options.limits.answer = Duration::from_secs(1);
+    let mut guest = Guest::start(options).await.unwrap();
+    let qemu = rustix::process::Pid::from_raw(guest.process_id().unwrap() as i32).unwrap();
+    rustix::process::kill_process(qemu, rustix::process::Signal::STOP).unwrap();
+    let error = guest.run(&script("true"), |_, _| {}).await.unwrap_err();
+    assert!(matches!(error, GuestError::Unresponsive { .. }), "{error}");
+    drop(guest);
+    while std::path::Path::new(&format!("/proc/{}", qemu.as_raw_nonzero())).exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whatever the host has, the verdict must be one that a guest then starts with.
+#[tokio::test(flavor = "multi_thread")]
+async fn kvm_is_probed_and_not_trusted() {
+    let Some(kit) = Kit::find() else { return };
+    let sysroot = Sysroot::new(&kit);
+    let mut options = kit.options(&sysroot);
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("kvm.json");
+    let verdict = probe_kvm(&options, "kit", &cache).await;
+    eprintln!("{:?} {}", verdict.accelerator, verdict.reason);
+    assert_eq!(verdict.accelerator == Accelerator::Kvm, verdict.reason.is_empty());
+    options.accelerator = verdict.accelerator;
+    let mut guest = Guest::start(options.clone()).await.unwrap();
+    assert_eq!(output(&mut guest, "echo up").await, "up\n");
+    let again = probe_kvm(&options, "kit", &cache).await;
+    assert_eq!((again.accelerator, again.fresh), (verdict.accelerator, false));
+}
+
+/// Not a test by itself: what the next test runs on a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn person() {
+    if std::env::var_os("OUTCROP_TEST_PERSON").is_none() {
+        return;
+    }
+    let kit = Kit::find().unwrap();
+    let sysroot = Sysroot::new(&kit);
+    let mut guest = Guest::start(kit.options(&sysroot)).await.unwrap();
+    let shell = Command::arguments(["/bin/sh", "-i"]).env(PATH.0, PATH.1).env("PS1", "ready> ");
+    let exit = guest.shell_interactive(&shell).await.unwrap();
+    println!("it ended with {exit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_can_use_a_shell_in_a_guest() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    if Kit::find().is_none() {
+        return;
+    }
+    // script(1) gives it a terminal.
+    let this = std::env::current_exe().unwrap();
+    let command = format!("'{}' --exact person --nocapture; stty -a", this.display());
+    let mut script = tokio::process::Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env("OUTCROP_TEST_PERSON", "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let mut shown = String::new();
+    let mut typed = 0;
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = screen.read(&mut buffer).await {
+        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        if typed == 0 && shown.contains("ready> ") {
+            keyboard.write_all(b"echo sum $((40+2)); exit 6\r").await.unwrap();
+            typed = 1;
+        }
+    }
+    assert!(shown.contains("sum 42\r\n"), "{shown}");
+    assert!(shown.contains("it ended with exit status 6"), "{shown}");
+    // The terminal is as it was.
+    assert!(shown.contains(" icanon") && shown.contains(" echo "), "{shown}");
+}
+
+#[test]
+fn a_guest_may_move_between_threads() {
+    fn may_move<T: Send>() {}
+    may_move::<Guest>();
+    may_move::<GuestError>();
 }
 
 #[tokio::test(flavor = "multi_thread")]
