@@ -116,6 +116,10 @@ impl ExtentMap {
         let after = replaced.last().and_then(|extent| extent.clipped(to, u64::MAX));
         let parts = before.into_iter().chain(new).chain(after);
         let count = parts.clone().count();
+        // Most files are one run; room for four would triple what such a file costs.
+        if self.extents.capacity() == 0 {
+            self.extents.reserve_exact(count);
+        }
         self.extents.splice(first..last, parts);
         self.join(first.saturating_sub(1), first + count);
         freed
