@@ -51,8 +51,7 @@ impl Config {
     pub fn aliases(&self) -> Aliases {
         let mut aliases = Aliases::default();
         for (name, target) in &self.aliases {
-            let name = name.trim_end_matches(':');
-            aliases.0.insert(format!("{name}:"), target.clone());
+            aliases.set(name, target);
         }
         aliases
     }

@@ -100,9 +100,10 @@ pub async fn prepare(workshop: &Workshop, job: &ChunkJob) -> Result<GuestTree> {
 fn source_layer(job: &ChunkJob, source: &ResolvedSource, place: &str) -> Result<Arc<dyn Layer>> {
     let git = GitLayer::from_tree(
         &source.repo,
-        &source.tree.to_string(),
+        source.tree,
         source.time,
-        &job.component,
+        job.component.as_str(),
+        None,
     )?;
     Ok(Arc::new(Placed::new(Arc::new(git), place.as_bytes())?))
 }
@@ -114,8 +115,7 @@ async fn run_in_guest(
     log: &mut BuildLog,
     started: Instant,
 ) -> Result<()> {
-    let export = tree.mount()?;
-    let options = workshop.guest_options(export, tree.console_log(), true)?;
+    let options = workshop.guest_options(tree, true)?;
     let mut guest = Guest::start(options).await?;
     note_start(workshop, job, &guest, log, started);
     match run_steps(workshop, job, &mut guest, log).await {

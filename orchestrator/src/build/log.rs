@@ -36,10 +36,6 @@ impl BuildLog {
         })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn write(&mut self, bytes: &[u8]) {
         if self.problem.is_none()
             && let Err(error) = self.file.write_all(bytes)

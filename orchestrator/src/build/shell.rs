@@ -12,7 +12,7 @@ use super::error::{BuildError, Result};
 use super::tree::GuestTree;
 use super::workshop::{Workshop, stack_alone};
 use super::{SystemJob, failed};
-use crate::guest::{Command, Exit, Guest, terminal};
+use crate::guest::{Command, Exit, Guest};
 
 /// What runs in the tree.
 pub enum Errand {
@@ -67,8 +67,7 @@ async fn run(
     mut environment: BTreeMap<String, String>,
     compile: bool,
 ) -> Result<Exit> {
-    let export = tree.mount()?;
-    let options = workshop.guest_options(export, tree.console_log(), compile)?;
+    let options = workshop.guest_options(&mut tree, compile)?;
     let mut guest = Guest::start(options).await?;
     if let (Errand::Interactive, Ok(term)) = (errand, std::env::var("TERM")) {
         environment.insert("TERM".to_owned(), term);
@@ -82,7 +81,7 @@ async fn run(
         command = command.env(name, value);
     }
     let exit = match errand {
-        Errand::Interactive => terminal::run_on_own_terminal(&mut guest, &command).await?,
+        Errand::Interactive => guest.shell_interactive(&command).await?,
         Errand::Script(_) => {
             guest
                 .run(&command, |stream, bytes| {

@@ -104,8 +104,7 @@ async fn integrate(
     log: &mut BuildLog,
     started: Instant,
 ) -> Result<()> {
-    let export = tree.mount()?;
-    let options = workshop.guest_options(export, tree.console_log(), false)?;
+    let options = workshop.guest_options(tree, false)?;
     let mut guest = Guest::start(options).await?;
     let component = job.component.clone();
     let seconds = started.elapsed().as_secs_f64();

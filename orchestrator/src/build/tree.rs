@@ -1,6 +1,6 @@
 //! A sysroot served to one guest: mounted in the mapped view, and unmounted before it is captured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outcrop_fs::filesystem::Creation;
@@ -40,9 +40,9 @@ impl GuestTree {
         Ok(self.sysroot.make_directories(path.as_bytes(), creation)?)
     }
 
-    /// Where the guest's console and QEMU write.
-    pub fn console_log(&self) -> PathBuf {
-        self.run.path().join("console.log")
+    /// Files of this tree's guest, gone with the tree.
+    pub fn run_directory(&self) -> &Path {
+        self.run.path()
     }
 
     /// Mounts the mapped view for QEMU; returns the mount point.

@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 
 use super::error::{BuildError, Result};
 use super::event::{Event, Observer};
+use super::tree::GuestTree;
 use crate::compile::CompileService;
-use crate::guest::{Accelerator, CompileForward, GuestOptions, Root, SecurityModel};
+use crate::guest::{Accelerator, GuestOptions, Root, SecurityModel};
 use crate::kit::Kit;
 use crate::store::{Artifact, Key, Store};
 
@@ -107,13 +108,14 @@ impl Workshop {
         Ok(layers)
     }
 
-    /// The options of a guest whose root is the tree mounted (in the mapped view) at `export`.
+    /// Mounts a tree for a guest whose root it becomes; `compile`: with the compile service.
     pub fn guest_options(
         &self,
-        export: std::path::PathBuf,
-        console_log: std::path::PathBuf,
+        tree: &mut GuestTree,
         compile: bool,
     ) -> Result<GuestOptions> {
+        let export = tree.mount()?;
+        let run = tree.run_directory();
         let initramfs = self.kit.initramfs_for(&self.agent)?;
         let mut options = GuestOptions::new(
             self.kit.architecture().qemu.clone(),
@@ -122,12 +124,14 @@ impl Workshop {
         );
         options.memory_mib = self.memory;
         options.accelerator = self.accelerator;
-        options.root = Root::NineP { export, security: SecurityModel::MappedXattr };
-        options.console_log = Some(console_log);
-        options.compile = match (&self.compile, compile) {
-            (Some(service), true) => Some(CompileForward { command: service.command() }),
-            _ => None,
-        };
+        options.root = Root::NineP { export, security_model: SecurityModel::MappedXattr };
+        options.console_log = Some(run.join("console.log"));
+        if let (Some(service), true) = (&self.compile, compile) {
+            let fault = |source| outcrop_fs::Error::host("cannot prepare compiling in", run, source);
+            let settings = service.prepare(run).map_err(fault)?;
+            let program = std::env::current_exe().map_err(fault)?;
+            options.compile = Some(service.forward(&program, &settings));
+        }
         Ok(options)
     }
 }

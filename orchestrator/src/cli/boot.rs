@@ -96,8 +96,8 @@ async fn options(
     let kind = recognise(image)?;
     let (initramfs, disk) = match kind {
         Image::Disk => {
-            let agent = find_agent(kit.architecture())?;
-            (kit.initramfs_for(&agent)?, Some(Disk::new(image)))
+            let agent = find_agent(&kit.architecture().name)?;
+            (kit.initramfs_for(&agent)?, Some(Disk { image: image.clone(), format: "raw".to_owned() }))
         }
         Image::Initramfs => (image.clone(), None),
     };

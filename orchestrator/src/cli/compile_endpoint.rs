@@ -1,17 +1,15 @@
 //! `outcrop compile-endpoint`: one connection of the compile service, for QEMU alone.
 
 use std::path::PathBuf;
-
-use super::error::CommandResult;
+use std::process::ExitCode;
 
 /// Serve one connection of a guest's compiler on stdin and stdout
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    endpoint: crate::compile::EndpointArguments,
+    /// What the endpoint may do, as JSON
+    settings: PathBuf,
 }
 
-pub fn run(arguments: &Arguments) -> CommandResult {
-    crate::compile::serve(&arguments.endpoint);
-    Ok(())
+pub fn run(arguments: &Arguments) -> ExitCode {
+    crate::compile::endpoint::main(&arguments.settings)
 }

@@ -123,7 +123,7 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
         Finding::new(
             "the agent",
             Need::Must,
-            find_agent(&architecture).map(drop).map_err(|error| error.to_string()),
+            find_agent(&architecture.name).map(drop).map_err(|error| error.to_string()),
             "scripts/build makes it beside the program",
         ),
     ];

@@ -128,7 +128,7 @@ fn mounted(
         .map_err(|source| outcrop_fs::Error::host("cannot create", &mountpoint, source))?;
     let options = MountOptions { caching: Caching::immutable(), ..MountOptions::default() };
     let mount_error = |error: outcrop_fs::transport::MountError| {
-        export::Error::Tree(outcrop_fs::Error::Invalid(error.to_string()))
+        export::Error::Files(outcrop_fs::Error::Invalid(error.to_string()))
     };
     let mount = Mount::start(sysroot, &mountpoint, &options).map_err(mount_error)?;
     let result = work(&mountpoint);

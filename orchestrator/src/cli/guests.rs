@@ -13,7 +13,7 @@ use super::error::{CommandError, CommandResult};
 
 /// Which accelerator the kit's guests use; probed once for each host and kit, and then remembered.
 pub async fn accelerator(context: &Context, kit: &Kit) -> CommandResult<KvmVerdict> {
-    let agent = find_agent(kit.architecture())?;
+    let agent = find_agent(&kit.architecture().name)?;
     let initramfs = kit.initramfs_for(&agent)?;
     let options = GuestOptions::new(kit.architecture().qemu.clone(), kit.vmlinuz(), initramfs);
     Ok(probe_kvm(&options, kit.id(), &context.store.root().join("kits").join("kvm.toml")).await)
@@ -26,7 +26,7 @@ pub async fn workshop(
     observer: Arc<dyn Observer>,
     memory: Option<u32>,
 ) -> CommandResult<Workshop> {
-    let agent = find_agent(kit.architecture())?;
+    let agent = find_agent(&kit.architecture().name)?;
     let verdict = accelerator(context, &kit).await?;
     let compile = CompileService::probe(&kit);
     let mut notices = Vec::new();

@@ -67,7 +67,7 @@ pub fn run(command: &Command) -> CommandResult {
         Command::List { json } => list(&kits, *json),
         Command::Show { arch } => {
             let kit = kits.current(arch)?;
-            print!("{}", kit.lock().text());
+            print!("{}", kit.lock().render());
             Ok(())
         }
     }
@@ -106,8 +106,8 @@ fn show(bar: &ProgressBar, progress: &Progress) {
         Progress::FetchingIndexes => bar.set_message("fetching package indexes"),
         Progress::Resolving => bar.set_message("resolving packages"),
         Progress::Downloading(download) => {
-            bar.set_length(download.total_bytes);
-            bar.set_position(download.done_bytes);
+            bar.set_length(download.total);
+            bar.set_position(download.done);
             bar.set_message("downloading packages");
         }
         Progress::ReadingKernel => bar.set_message("reading the kernel"),

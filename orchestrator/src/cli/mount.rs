@@ -124,7 +124,8 @@ fn serve(arguments: &Arguments) -> CommandResult {
         (true, None) => Policy::Scratch,
     };
     let zones = vec![Zone { prefix: b"/".to_vec(), policy }];
-    let spool_directory = arguments.rw.then(|| context.store.spool_directory());
+    let run = context.run_directory()?;
+    let spool_directory = Some(run.path().to_owned());
     let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
     let view: Arc<dyn Filesystem> = match arguments.view {
         View::True => sysroot.clone(),
@@ -139,7 +140,6 @@ fn serve(arguments: &Arguments) -> CommandResult {
         let _entered = runtime.enter();
         Interrupt::new()?
     };
-    let run = context.run_directory()?;
     let record = MountRecord::write(&context, run.path(), &arguments.mountpoint)?;
     let options = MountOptions {
         caching: Caching::immutable(),

@@ -26,7 +26,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let sysroot = Sysroot::new(layers, Options::default())?;
     let overlaps = sysroot.overlaps()?;
     for overlap in &overlaps {
-        println!("{overlap}");
+        let path = String::from_utf8_lossy(&overlap.path);
+        println!("{path}: {} hides {}", overlap.shown, overlap.hidden);
     }
     if arguments.check && !overlaps.is_empty() {
         let text = format!("{} paths overlap", overlaps.len());

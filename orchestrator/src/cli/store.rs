@@ -80,10 +80,14 @@ fn list(context: &Context, json: bool) -> CommandResult {
 fn verify(context: &Context) -> CommandResult {
     let mut damaged = Vec::new();
     context.store.verify_all(|key, verdict| {
-        if !matches!(verdict, Verdict::Sound) {
+        if !matches!(verdict, Verdict::Good) {
             damaged.push(key.to_string());
         }
-        println!("{key} {verdict}");
+        match verdict {
+            Verdict::Good => println!("{key} good"),
+            Verdict::Absent => println!("{key} absent"),
+            Verdict::Damaged(why) => println!("{key} damaged: {why}"),
+        }
     })?;
     if damaged.is_empty() {
         return Ok(());

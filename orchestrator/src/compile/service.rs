@@ -2,19 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::endpoint::{Compiler, Limits, Settings};
 use super::runner;
+use crate::guest::{COMPILE_ADDRESS, CompileForward};
 use crate::kit::{
     DISTCC_STATE_DIRECTORY, Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names,
 };
 
-/// Where a guest finds the service: an address that exists only in its QEMU's user network.
-const ADDRESS: &str = "10.0.2.100";
-const PORT: u16 = 3632;
 /// Compilations that a guest runs on the host at once.
 const SLOTS: u16 = 8;
 
@@ -81,7 +80,7 @@ impl CompileService {
     /// [`Self::path_prefix`] in front of the guest's.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
-            ("DISTCC_HOSTS", format!("{ADDRESS}:{PORT}/{SLOTS}")),
+            ("DISTCC_HOSTS", hosts()),
             ("DISTCC_DIR", format!("/{DISTCC_STATE_DIRECTORY}")),
             // A refused job is compiled in the guest, quietly: configure reads warnings as failures.
             ("DISTCC_FALLBACK", "1".into()),
@@ -118,24 +117,25 @@ impl CompileService {
         Ok(path)
     }
 
-    /// The value of QEMU's `-netdev`: a network in which nothing can be reached but this service.
-    /// `program` is this executable.
-    pub fn netdev(&self, id: &str, program: &Path, settings: &Path) -> Result<String, NotUtf8> {
-        let word = |path: &Path| path.to_str().map(quote).ok_or_else(|| NotUtf8(path.into()));
-        let command =
-            format!("{} compile-endpoint {}", word(program)?, word(settings)?).replace(',', ",,");
-        Ok(format!("user,id={id},restrict=on,guestfwd=tcp:{ADDRESS}:{PORT}-cmd:{command}"))
+    /// What QEMU runs for each connection of a guest. `program` is this executable.
+    pub fn forward(&self, program: &Path, settings: &Path) -> CompileForward {
+        let command = vec![program.into(), "compile-endpoint".into(), settings.into()];
+        CompileForward { command }
+    }
+
+    /// Adds what the distcc client needs to a command's environment, and puts it in front of the
+    /// compilers.
+    pub fn extend_environment(&self, variables: &mut BTreeMap<String, String>) {
+        variables.extend(self.environment());
+        let path = variables.entry("PATH".to_owned()).or_default();
+        *path = format!("{}:{path}", self.path_prefix());
     }
 }
 
-/// QEMU's command line takes a command as text.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} has a name that is not UTF-8; move it", .0.display())]
-pub struct NotUtf8(pub PathBuf);
-
-/// Quotes as g_shell_parse_argv(3), which splits QEMU's `-cmd:`, understands it.
-fn quote(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
+/// An address that exists only in a guest's user network.
+fn hosts() -> String {
+    let ([a, b, c, d], port) = COMPILE_ADDRESS;
+    format!("{a}.{b}.{c}.{d}:{port}/{SLOTS}")
 }
 
 fn checked_compiler(triplet: &str, package: &LockedPackage) -> Result<PathBuf, Unavailable> {
@@ -203,17 +203,5 @@ mod tests {
         assert_eq!(upstream_version("12.2.0-14+deb12u1"), "12.2.0");
         assert_eq!(upstream_version("4:14.2.0+ds-1"), "14.2.0");
         assert_eq!(upstream_version("2.40"), "2.40");
-    }
-
-    #[test]
-    fn commas_and_quotes_reach_qemu_s_command_whole() {
-        let service = CompileService { compilers: Vec::new() };
-        let netdev =
-            service.netdev("net0", "/a b/out,crop".as_ref(), "/it's.json".as_ref()).unwrap();
-        assert_eq!(
-            netdev,
-            "user,id=net0,restrict=on,guestfwd=tcp:10.0.2.100:3632-cmd:'/a b/out,,crop' \
-             compile-endpoint '/it'\\''s.json'"
-        );
     }
 }

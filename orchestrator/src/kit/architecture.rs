@@ -5,22 +5,10 @@
 use serde::Deserialize;
 
 use super::error::{Error, Result};
+use crate::guest::QemuRecipe;
 
 const DESCRIPTIONS: &[(&str, &str)] = &[("x86_64", include_str!("architectures/x86_64.toml"))];
 const PACKAGES: &str = include_str!("packages.toml");
-
-/// How QEMU runs a guest of an architecture.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QemuRecipe {
-    pub binary: String,
-    pub machine: String,
-    pub cpu: String,
-    /// The kernel's name of the serial console.
-    pub console: String,
-    /// Kernel command line, without the `console=` argument.
-    pub kernel_arguments: Vec<String>,
-}
 
 /// Roots of the closure of kernel modules that an initramfs carries.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use agent::find as find_agent;
 pub use apt::{PrivateApt, host_sources};
-pub use architecture::{Architecture, ModuleRoots, QemuRecipe};
+pub use architecture::{Architecture, ModuleRoots};
 pub use base::{
     DISTCC_STATE_DIRECTORY, MASQUERADE_DIRECTORY, SyntheticKind, SyntheticNode, compiler_names,
     synthetic_nodes,
