@@ -8,9 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::endpoint::{Compiler, Limits, Settings};
 use super::runner;
-use crate::kit::{
-    DISTCC_STATE_DIRECTORY, Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names,
-};
+use crate::kit::{Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names};
 
 /// Where a guest finds the service: an address that exists only in its QEMU's user network.
 const ADDRESS: &str = "10.0.2.100";
@@ -82,7 +80,8 @@ impl CompileService {
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("DISTCC_HOSTS", format!("{ADDRESS}:{PORT}/{SLOTS}")),
-            ("DISTCC_DIR", format!("/{DISTCC_STATE_DIRECTORY}")),
+            // Memory of the guest: times must be by its own clock, or the back-off never ends.
+            ("DISTCC_DIR", "/dev/shm".into()),
             // A refused job is compiled in the guest, quietly: configure reads warnings as failures.
             ("DISTCC_FALLBACK", "1".into()),
             ("DISTCC_LOG", "/dev/null".into()),
