@@ -10,9 +10,7 @@ use std::process::{Command, Stdio};
 use super::endpoint::{Compiler, Limits, Settings};
 use super::runner;
 use crate::guest::{COMPILE_ADDRESS, CompileForward};
-use crate::kit::{
-    DISTCC_STATE_DIRECTORY, Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names,
-};
+use crate::kit::{Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names};
 
 /// Compilations that a guest runs on the host at once.
 const SLOTS: u16 = 8;
@@ -81,7 +79,8 @@ impl CompileService {
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("DISTCC_HOSTS", hosts()),
-            ("DISTCC_DIR", format!("/{DISTCC_STATE_DIRECTORY}")),
+            // Memory of the guest: times must be by its own clock, or the back-off never ends.
+            ("DISTCC_DIR", "/dev/shm".into()),
             // A refused job is compiled in the guest, quietly: configure reads warnings as failures.
             ("DISTCC_FALLBACK", "1".into()),
             ("DISTCC_LOG", "/dev/null".into()),

@@ -11,9 +11,6 @@ use super::lock::{LockedPackage, hex};
 /// Where the distcc client is found under compilers' names, for a guest whose compile service runs.
 pub const MASQUERADE_DIRECTORY: &str = "usr/lib/distcc";
 
-/// Where the distcc client keeps its locks: it does not make the directory itself.
-pub const DISTCC_STATE_DIRECTORY: &str = "var/cache/distcc";
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyntheticKind {
     Directory,
@@ -150,7 +147,6 @@ const DIRECTORIES: &[(&str, u16, u32)] = &[
     ("usr/local/share", 0o755, 0),
     ("var", 0o755, 0),
     ("var/cache", 0o755, 0),
-    (DISTCC_STATE_DIRECTORY, 0o1777, 0),
     ("var/lib", 0o755, 0),
     ("var/log", 0o755, 0),
     ("var/mail", 0o2775, MAIL),

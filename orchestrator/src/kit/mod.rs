@@ -28,8 +28,7 @@ pub use agent::find as find_agent;
 pub use apt::{PrivateApt, host_sources};
 pub use architecture::{Architecture, ModuleRoots};
 pub use base::{
-    DISTCC_STATE_DIRECTORY, MASQUERADE_DIRECTORY, SyntheticKind, SyntheticNode, compiler_names,
-    synthetic_nodes,
+    MASQUERADE_DIRECTORY, SyntheticKind, SyntheticNode, compiler_names, synthetic_nodes,
 };
 pub use create::{CreateOptions, Progress};
 pub use error::{Error, Result};
