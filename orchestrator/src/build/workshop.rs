@@ -119,7 +119,7 @@ impl Workshop {
         let initramfs = self.kit.initramfs_for(&self.agent)?;
         let mut options = GuestOptions::new(
             self.kit.architecture().qemu.clone(),
-            self.kit.vmlinuz(),
+            self.kit.kernel(),
             initramfs,
         );
         options.memory_mib = self.memory;

@@ -1,7 +1,7 @@
 //! `outcrop boot`: run what was built.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,18 +94,23 @@ async fn options(
 ) -> CommandResult<BootOptions> {
     let accelerator = guests::accelerator(context, kit).await?.accelerator;
     let kind = recognise(image)?;
-    let (initramfs, disk) = match kind {
+    let (initramfs, disk, init) = match kind {
         Image::Disk => {
             let agent = find_agent(&kit.architecture().name)?;
-            (kit.initramfs_for(&agent)?, Some(Disk { image: image.clone(), format: "raw".to_owned() }))
+            (kit.initramfs_for(&agent)?, Some(Disk { image: image.clone(), format: "raw".to_owned() }), None)
         }
-        Image::Initramfs => (image.clone(), None),
+        Image::Initramfs => {
+            // A system exported as cpio starts as it does from a disk.
+            let init = (!has_init(image)?).then(|| "/sbin/init".to_owned());
+            (image.clone(), None, init)
+        }
     };
     Ok(BootOptions {
         recipe: kit.architecture().qemu.clone(),
-        kernel: kit.vmlinuz(),
+        kernel: kit.kernel(),
         initramfs,
         disk,
+        init,
         writable: arguments.writable,
         memory_mib: arguments.memory,
         accelerator,
@@ -168,4 +173,48 @@ fn recognise(path: &Path) -> CommandResult<Image> {
         path.display()
     ))
     .hint("`outcrop export --format squashfs|ext4|cpio` makes one"))
+}
+
+/// Whether a cpio archive has `/init`, which the kernel starts first. Only what is gzipped or plain
+/// can be told; for the rest the kernel's own default holds.
+fn has_init(path: &Path) -> CommandResult<bool> {
+    let fault = |error| CommandError::input(format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(fault)?;
+    let mut reader = std::io::BufReader::new(file);
+    let start = reader.fill_buf().map_err(fault)?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        Ok(finds_init(flate2::bufread::MultiGzDecoder::new(reader)).unwrap_or(true))
+    } else if start.starts_with(b"0707") {
+        Ok(finds_init(reader).unwrap_or(true))
+    } else {
+        Ok(true)
+    }
+}
+
+/// Walks the headers of a newc archive (110 bytes, fields of 8 hexadecimal digits; kernel
+/// documentation, driver-api/early-userspace/buffer-format.rst).
+fn finds_init(mut archive: impl Read) -> std::io::Result<bool> {
+    let damaged = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    loop {
+        let mut header = [0; 110];
+        archive.read_exact(&mut header)?;
+        let field = |at: usize| -> std::io::Result<u64> {
+            let digits = header.get(at..at + 8).ok_or_else(damaged)?;
+            let digits = std::str::from_utf8(digits).map_err(|_| damaged())?;
+            u64::from_str_radix(digits, 16).map_err(|_| damaged())
+        };
+        let (size, name_size) = (field(54)?, field(94)?);
+        let mut name = Vec::new();
+        // Header and name together are padded to 4 bytes, and so is the content.
+        let padded = (110 + name_size).next_multiple_of(4) - 110;
+        (&mut archive).take(padded).read_to_end(&mut name)?;
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        match name.strip_prefix(b"./").unwrap_or(name) {
+            b"init" => return Ok(true),
+            b"TRAILER!!!" => return Ok(false),
+            _ => {}
+        }
+        let mut content = (&mut archive).take(size.next_multiple_of(4));
+        std::io::copy(&mut content, &mut std::io::sink())?;
+    }
 }

@@ -15,7 +15,7 @@ use super::error::{CommandError, CommandResult};
 pub async fn accelerator(context: &Context, kit: &Kit) -> CommandResult<KvmVerdict> {
     let agent = find_agent(&kit.architecture().name)?;
     let initramfs = kit.initramfs_for(&agent)?;
-    let options = GuestOptions::new(kit.architecture().qemu.clone(), kit.vmlinuz(), initramfs);
+    let options = GuestOptions::new(kit.architecture().qemu.clone(), kit.kernel(), initramfs);
     Ok(probe_kvm(&options, kit.id(), &context.store.root().join("kits").join("kvm.toml")).await)
 }
 

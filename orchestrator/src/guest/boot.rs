@@ -38,6 +38,8 @@ pub struct BootOptions {
     pub initramfs: PathBuf,
     /// squashfs, ext4 or erofs. What the system writes there is thrown away.
     pub disk: Option<Disk>,
+    /// The program that an initramfs starts first: `/init` unless something else is said.
+    pub init: Option<String>,
     /// The disk is mounted for writing.
     pub writable: bool,
     pub memory_mib: u32,
@@ -54,6 +56,10 @@ impl BootOptions {
         if self.disk.is_some() {
             words.push("outcrop.boot=/dev/vda".into());
             words.push(if self.writable { "rw" } else { "ro" }.into());
+        }
+        if let Some(init) = &self.init {
+            let name = if self.disk.is_some() { "init" } else { "rdinit" };
+            words.push(format!("{name}={init}"));
         }
         MachineOptions {
             kernel: self.kernel.clone(),

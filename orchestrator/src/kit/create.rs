@@ -17,7 +17,8 @@ use super::error::{Error, Result};
 use super::kernel;
 use super::lock::{FORMAT, Lock, LockedPackage};
 use super::packages::DownloadProgress;
-use super::{CONFIG, Kit, Kits, LOCK_FILE, MODULES, VMLINUZ};
+use super::{CONFIG, Kit, Kits, LOCK_FILE, MODULES, VMLINUX, VMLINUZ};
+use crate::guest::extract_kernel;
 
 /// What to make a kit from.
 #[derive(Debug, Clone, Default)]
@@ -122,6 +123,10 @@ impl Kits {
             .map_err(Error::host("cannot create a directory in", &self.root))?;
         let file = |name: &str| building.path().join(name);
         write_beside(&file(VMLINUZ), |output| output.write_all(&kernel.vmlinuz))?;
+        match extract_kernel(&kernel.vmlinuz) {
+            Ok(elf) => write_beside(&file(VMLINUX), |output| output.write_all(&elf))?,
+            Err(error) => log::warn!("{}: guests start slower: {error}", lock.kernel.label()),
+        }
         write_beside(&file(CONFIG), |output| output.write_all(&kernel.config))?;
         write_beside(&file(MODULES), |output| kernel.write_modules(output))?;
         write_beside(&file(LOCK_FILE), |output| output.write_all(lock.render().as_bytes()))?;

@@ -119,7 +119,7 @@ fn a_locked_kit_is_made_offline_and_made_again_identically() {
     let kit = kits.create("x86_64", &with_lock(lock.clone()), &mut |_| ()).unwrap();
     assert!(!leftovers.iter().any(|path| path.exists()));
     assert_eq!(kit.id(), lock.id());
-    assert_eq!(fs::read(kit.vmlinuz()).unwrap(), b"kernel");
+    assert_eq!(fs::read(kit.kernel()).unwrap(), b"kernel");
     assert_eq!(kits.current("x86_64").unwrap().id(), kit.id());
     assert_eq!(kits.list().unwrap().len(), 1);
     assert_eq!(kit.packages()[0].label, "a_1_amd64");

@@ -41,6 +41,7 @@ use packages::PackageStore;
 /// Names of a kit's files.
 pub(crate) const LOCK_FILE: &str = "kit.lock";
 pub(crate) const VMLINUZ: &str = "vmlinuz";
+pub(crate) const VMLINUX: &str = "vmlinux";
 pub(crate) const MODULES: &str = "modules.cpio";
 pub(crate) const CONFIG: &str = "config";
 
@@ -149,8 +150,11 @@ impl Kit {
         &self.architecture
     }
 
-    pub fn vmlinuz(&self) -> PathBuf {
-        self.directory.join(VMLINUZ)
+    /// The kernel for QEMU: decompressed once here where that can be, because an emulated processor
+    /// takes seconds for it at every start; else as the package has it.
+    pub fn kernel(&self) -> PathBuf {
+        let decompressed = self.directory.join(VMLINUX);
+        if decompressed.is_file() { decompressed } else { self.directory.join(VMLINUZ) }
     }
 
     /// The kernel's build configuration, as text.
