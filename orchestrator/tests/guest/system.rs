@@ -35,6 +35,7 @@ fn options(kit: &Kit, disk: Option<PathBuf>) -> BootOptions {
         recipe: kit.recipe(),
         kernel: kit.kernel(),
         initramfs: kit.initramfs(),
+        init: None,
         disk: disk.map(|image| Disk { image, format: "raw".into() }),
         writable: false,
         memory_mib: 256,
