@@ -147,7 +147,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
         ..MountOptions::default()
     };
     let mount = Mount::start(view, &arguments.mountpoint, &options)?;
-    announce(arguments);
+    announce(arguments, &record);
     let result = runtime.block_on(until_unmounted(mount, &mut interrupt)).and_then(|()| {
         match &arguments.capture {
             Some(out) => capture(arguments, &sysroot, out),
@@ -175,11 +175,14 @@ async fn until_unmounted(mount: Mount, interrupt: &mut Interrupt) -> CommandResu
     Ok(())
 }
 
-fn announce(arguments: &Arguments) {
+fn announce(arguments: &Arguments, record: &MountRecord) {
     if arguments.background {
         let mut stdout = std::io::stdout();
         let _ = writeln!(stdout, "{READY}");
         let _ = stdout.flush();
+        if let Err(error) = record.leave_terminal() {
+            log::warn!("the server keeps the terminal: {error}");
+        }
     } else {
         eprintln!(
             "mounted on {}; Ctrl-C or `fusermount3 -u {}` ends it",
@@ -232,6 +235,15 @@ impl MountRecord {
         let text = serde_json::to_string(&record).map_err(|error| fault(error.into()))?;
         std::fs::write(&record.place, text).map_err(fault)?;
         Ok(record)
+    }
+
+    /// Whoever started the server may wait for the end of its output: from here on messages go to
+    /// a log.
+    fn leave_terminal(&self) -> std::io::Result<()> {
+        let log = std::fs::File::create(self.error.with_extension("log"))?;
+        rustix::stdio::dup2_stdout(&log)?;
+        rustix::stdio::dup2_stderr(&log)?;
+        Ok(())
     }
 
     fn leave_error(&self, error: &CommandError) {
