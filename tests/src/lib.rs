@@ -211,7 +211,8 @@ impl Mounted {
         S: AsRef<OsStr>,
     {
         let mountpoint = scratch.join("mnt");
-        if !mountpoint.exists() {
+        // A dead mount does not even say that it exists.
+        if std::fs::read_dir(scratch.path()).unwrap().flatten().all(|e| e.file_name() != "mnt") {
             scratch.directory("mnt");
         }
         let mut command = outcrop();

@@ -89,7 +89,7 @@ fn layers_of_every_kind_merge_and_the_later_wins() {
     std::fs::create_dir(directory.join("etc")).unwrap();
     std::fs::write(directory.join("etc/b"), "dir").unwrap();
     outcrop_tests::give_to_user(&directory.join("etc"));
-    let list = scratch.file("nodes.list", "d /dev 0755 0 0\nc /dev/null 0666 0 0 1:3\n");
+    let list = scratch.file("nodes.list", "dir /dev 0755 0 0\nchar /dev/null 0666 0 0 1:3\n");
     let repo = scratch.directory("repo");
     let script = "git init -q . && mkdir src && echo 'int main;' > src/x.c && git add . \
                   && git -c user.name=n -c user.email=e commit -q -m m";

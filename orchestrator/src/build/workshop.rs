@@ -75,6 +75,7 @@ impl Workshop {
                     .map(|package| {
                         let mut archive = Archive::new(package.path);
                         archive.label = package.label;
+                        archive.digest = package.sha256;
                         archive
                     })
                     .collect();

@@ -30,6 +30,16 @@ impl LockedPackage {
         format!("{}_{}_{}", self.name, self.version, self.architecture)
     }
 
+    /// The SHA-256 as bytes; `None` if the field is not 64 hexadecimal digits.
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        let mut digest = [0; 32];
+        for (at, byte) in digest.iter_mut().enumerate() {
+            let digits = self.sha256.get(at.checked_mul(2)?..)?.get(..2)?;
+            *byte = u8::from_str_radix(digits, 16).ok()?;
+        }
+        Some(digest)
+    }
+
     fn problem(&self) -> Option<&'static str> {
         let word = |text: &str| {
             !text.is_empty()

@@ -57,6 +57,8 @@ pub struct PackageLayer {
     /// `name_version_architecture`.
     pub label: String,
     pub path: PathBuf,
+    /// SHA-256 of the package, verified when it was downloaded.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// A complete kit in the store.
@@ -170,6 +172,7 @@ impl Kit {
             .map(|package| PackageLayer {
                 label: package.label(),
                 path: self.packages.path_of(package),
+                sha256: package.digest(),
             })
             .collect()
     }
