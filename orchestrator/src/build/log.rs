@@ -61,6 +61,16 @@ impl BuildLog {
         for line in command.lines() {
             self.note(&format!("  {line}"));
         }
+        // Whoever looks into the log of a running build sees what it is at.
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if self.problem.is_none()
+            && let Err(error) = self.file.flush()
+        {
+            self.problem = Some(error);
+        }
     }
 
     /// Output of a command; `line` gets each line as it is completed.
@@ -88,11 +98,7 @@ impl BuildLog {
     pub fn exit(&mut self, exit: &Exit) {
         let took = exit.duration.as_secs_f64();
         self.note(&format!("{exit} after {took:.1} s"));
-        if self.problem.is_none()
-            && let Err(error) = self.file.flush()
-        {
-            self.problem = Some(error);
-        }
+        self.flush();
     }
 
     /// The last lines of output.
