@@ -130,7 +130,8 @@ pub fn open_target(
 /// Definitions are named without a colon, and their files end in `.morph`; everything that exists
 /// as a file or has a scheme is a layer.
 fn looks_like_layer(target: &str) -> bool {
-    let scheme = ["git:", "dir:", "list:", "oci:"].iter().any(|s| target.starts_with(s));
-    let path = std::path::Path::new(target);
+    let scheme = ["git:", "dir:", "list:", "tar:", "oci:"].iter().any(|s| target.starts_with(s));
+    let path = target.split_once("@/").map_or(target, |(path, _)| path);
+    let path = std::path::Path::new(path);
     scheme || (path.is_file() && path.extension().is_none_or(|extension| extension != "morph"))
 }
