@@ -1,5 +1,8 @@
 //! Bad input gives one clear sentence, exit code 2, and loses nothing.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use outcrop_tests::{Scratch, archives, as_user, outcrop, run};
 use tar::EntryType;
 

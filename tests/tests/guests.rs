@@ -1,6 +1,9 @@
 //! Real guests over 9p: what their root can do, what lands in the capture, and what happens when
 //! something dies.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

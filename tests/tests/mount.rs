@@ -1,5 +1,8 @@
 //! `outcrop mount` as an ordinary user: what is shown, what is captured, and how it ends.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::process::Command;
 use std::time::Duration;
 
