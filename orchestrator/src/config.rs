@@ -9,7 +9,8 @@ use crate::sources::Aliases;
 
 const FILE: &str = "outcrop.toml";
 
-/// Settings. A file beside the definitions wins over the user's, table by table.
+/// Settings. A file beside the definitions wins over the user's, setting by setting and alias
+/// by alias.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
@@ -63,10 +64,8 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
         Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
     };
-    toml::from_str(&text).map_err(|source| ConfigError::Parse {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
+    toml::from_str(&text)
+        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
 fn user_directory() -> Option<PathBuf> {

@@ -3,8 +3,13 @@
 //! As root every command is run as the user `outcrop-test`, which `scripts/test` makes; as anybody
 //! else it is run as it is.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 pub mod archives;
+pub mod console;
 pub mod definitions;
+pub mod samples;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,8 @@
 //! Bad input gives one clear sentence, exit code 2, and loses nothing.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use outcrop_tests::{Scratch, archives, as_user, outcrop, run};
 use tar::EntryType;
 
@@ -94,9 +97,8 @@ fn layers_that_are_not_there() {
 fn mountpoints_that_cannot_be_used() {
     let scratch = Scratch::new();
     let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));
-    let mount = |place: std::path::PathBuf| {
-        run(outcrop().arg("mount").arg("-l").arg(&tar).arg(place))
-    };
+    let mount =
+        |place: std::path::PathBuf| run(outcrop().arg("mount").arg("-l").arg(&tar).arg(place));
     mount(scratch.join("missing")).fails(2).says("does not exist");
     mount(tar.clone()).fails(2).says("not a directory");
 }

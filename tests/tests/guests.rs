@@ -1,6 +1,9 @@
 //! Real guests over 9p: what their root can do, what lands in the capture, and what happens when
 //! something dies.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -84,9 +87,8 @@ fn check_capture(definitions: &Path, name: &str) {
         let found = listed.lines().find(|line| line.split(" -> ").next().unwrap().ends_with(path));
         found.unwrap_or_else(|| panic!("{path} is not in\n{listed}")).to_owned()
     };
-    let fields = |path: &str| -> Vec<String> {
-        line(path).split_whitespace().map(str::to_owned).collect()
-    };
+    let fields =
+        |path: &str| -> Vec<String> { line(path).split_whitespace().map(str::to_owned).collect() };
     assert_eq!(fields("/d/owned")[..4], ["-rw-r--r--", "1", "12345", "54321"]);
     assert_eq!(fields("/d/special")[0], "-rwsr-sr-x");
     assert_eq!(fields("/d/sticky")[0], "drwxrwxrwt");
@@ -243,7 +245,8 @@ fn after_a_killed_orchestrator_the_next_run_works() {
     }
     let scratch = Scratch::new();
     let name = fresh_name("killed");
-    let script = "if test -e /killed-once; then true; fi\nsleep 20\necho done > \"$DESTDIR/done\"\n";
+    let script =
+        "if test -e /killed-once; then true; fi\nsleep 20\necho done > \"$DESTDIR/done\"\n";
     let definitions = tree(&scratch, &[(&name, &[], script)]);
     let child = hanging(&definitions, &name);
     run(Command::new("kill").args(["-KILL", &orchestrator(&name)])).ok();

@@ -1,5 +1,8 @@
 //! `outcrop mount` as an ordinary user: what is shown, what is captured, and how it ends.
 
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,10 +27,7 @@ fn a_tarball_shows_everything_truly() {
         stat(&mounted, "large-owner"),
         "regular file 600 3000000 4000000000 0:0 1000000000 1 1"
     );
-    assert_eq!(
-        stat(&mounted, "dev/console"),
-        "character special file 620 0 5 5:1 1000000000 1 0"
-    );
+    assert_eq!(stat(&mounted, "dev/console"), "character special file 620 0 5 5:1 1000000000 1 0");
     assert_eq!(stat(&mounted, "dev/vda3"), "block special file 660 0 0 fe:3 1000000000 1 0");
     assert_eq!(stat(&mounted, "pipe"), "fifo 644 0 0 0:0 1000000000 1 0");
     assert_eq!(stat(&mounted, "one"), "regular file 644 0 0 0:0 1000000000 2 6");
@@ -55,7 +55,13 @@ fn capturing_again_gives_an_equal_tree() {
     let out = scratch.join("again.tar");
     let mounted = Mounted::new(
         &scratch,
-        ["--layer".as_ref(), tar.as_os_str(), "--rw".as_ref(), "--capture".as_ref(), out.as_os_str()],
+        [
+            "--layer".as_ref(),
+            tar.as_os_str(),
+            "--rw".as_ref(),
+            "--capture".as_ref(),
+            out.as_os_str(),
+        ],
     );
     mounted.end();
     let (before, after) = (listing(&tar), listing(&out));
@@ -117,7 +123,13 @@ fn what_is_written_is_captured_and_layers_stay() {
     let out = scratch.join("out.tar");
     let mounted = Mounted::new(
         &scratch,
-        ["--layer".as_ref(), tar.as_os_str(), "--rw".as_ref(), "--capture".as_ref(), out.as_os_str()],
+        [
+            "--layer".as_ref(),
+            tar.as_os_str(),
+            "--rw".as_ref(),
+            "--capture".as_ref(),
+            out.as_os_str(),
+        ],
     );
     mounted
         .shell("cd \"$MNT\"; rm gone; echo new > new; mkdir d; ln new d/hard; ln -s new soft; chmod 0600 keep; mkfifo p")

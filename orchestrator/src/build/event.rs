@@ -15,7 +15,7 @@ pub enum Event {
     Started { component: String, key: String },
     /// The guest runs: the first command can start. Seconds since `Started`.
     GuestReady { component: String, seconds: f64 },
-    /// A step of the build begins, such as `configure-commands`.
+    /// A step of the build begins, such as `configure`.
     Step { component: String, step: String },
     /// A line of output of a build, for live display only; the log has everything.
     Output { component: String, line: String },

@@ -1,7 +1,7 @@
 //! The tree of a failed build, kept for `outcrop shell --failed`.
 //!
-//! `failed/<key>/` holds `build` and `inst`, each a tar with its index, and `failed.json`. What a
-//! build changed elsewhere in its sysroot is not kept.
+//! `failed/<key>/` holds `build` and `inst`, each a tar with its index. What a build changed elsewhere
+//! in its sysroot is not kept.
 
 use std::path::Path;
 

@@ -63,11 +63,26 @@ impl fmt::Display for CommandError {
 impl From<outcrop_fs::Error> for CommandError {
     fn from(error: outcrop_fs::Error) -> Self {
         let exit = match &error {
+            outcrop_fs::Error::Host { source, .. } if names_the_wrong_file(source) => {
+                Exit::BadInput
+            }
             outcrop_fs::Error::Os(_) | outcrop_fs::Error::Host { .. } => Exit::BuildFailed,
             outcrop_fs::Error::Malformed { .. } | outcrop_fs::Error::Invalid(_) => Exit::BadInput,
         };
         CommandError::new(exit, error.to_string())
     }
+}
+
+/// What a person gets by naming a file that is not there, is something else, or is somebody else's.
+fn names_the_wrong_file(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+    )
 }
 
 pub type CommandResult<T = ()> = Result<T, CommandError>;

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long)]
     rw: bool,
 
-    /// At unmount, write what changed as an artifact to this tar file (with --rw)
+    /// At unmount, write the tree with all changes as an artifact to this tar file (with --rw)
     #[arg(long, value_name = "OUT.tar", requires = "rw")]
     capture: Option<PathBuf>,
 
@@ -115,7 +115,10 @@ fn start_background(mountpoint: &Path) -> CommandResult {
 fn serve(arguments: &Arguments) -> CommandResult {
     let context = Context::open()?;
     if clean_stale(&arguments.mountpoint)? {
-        eprintln!("cleaned the stale mount of a killed server on {}", arguments.mountpoint.display());
+        eprintln!(
+            "cleaned the stale mount of a killed server on {}",
+            arguments.mountpoint.display()
+        );
     }
     let layers = tree::open_layers(&context, &arguments.tree)?;
     let policy = match (arguments.rw, &arguments.capture) {
@@ -154,10 +157,17 @@ fn serve(arguments: &Arguments) -> CommandResult {
             None => Ok(()),
         }
     });
-    if let Err(error) = &result {
-        record.leave_error(error);
+    match result {
+        Err(error) if arguments.background => {
+            record.leave_error(&error);
+            // Said by `outcrop unmount`: nobody reads what is printed here.
+            Err(CommandError::new(super::error::Exit::Interrupted, ""))
+        }
+        result => {
+            record.forget_empty_log();
+            result
+        }
     }
-    result
 }
 
 /// Waits until somebody unmounts, or a signal asks us to.
@@ -240,10 +250,27 @@ impl MountRecord {
     /// Whoever started the server may wait for the end of its output: from here on messages go to
     /// a log.
     fn leave_terminal(&self) -> std::io::Result<()> {
-        let log = std::fs::File::create(self.error.with_extension("log"))?;
+        let log = std::fs::File::create(self.log())?;
         rustix::stdio::dup2_stdout(&log)?;
         rustix::stdio::dup2_stderr(&log)?;
         Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.error.with_extension("log")
+    }
+
+    fn forget_empty_log(&self) {
+        if std::fs::metadata(self.log()).is_ok_and(|meta| meta.len() == 0) {
+            let _ = std::fs::remove_file(self.log());
+        }
+    }
+
+    /// What the server said in the background, to be told once.
+    pub fn take_log(&self) -> Vec<u8> {
+        let said = std::fs::read(self.log()).unwrap_or_default();
+        let _ = std::fs::remove_file(self.log());
+        said
     }
 
     fn leave_error(&self, error: &CommandError) {

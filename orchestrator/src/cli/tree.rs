@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::cache::{LayerCache, Progress};
 use outcrop_fs::layer::open::{Opener, Spec, open};
-use outcrop_fs::layer::Layer;
 use outcrop_fs::sysroot::{Options, Sysroot};
 
 use super::context::{Context, DefinitionsArguments};
@@ -62,8 +62,9 @@ fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn 
         bar.set_message(format!("indexing {}", progress.label));
     };
     let artifact = |key: &str| match find_artifact(context, key) {
-        Ok(artifact) => open_artifact(&artifact)
-            .map_err(|error| outcrop_fs::Error::Invalid(error.to_string())),
+        Ok(artifact) => {
+            open_artifact(&artifact).map_err(|error| outcrop_fs::Error::Invalid(error.to_string()))
+        }
         Err(error) => Err(outcrop_fs::Error::Invalid(error.message)),
     };
     let opener = Opener { cache: &cache, progress: &progress, artifact: &artifact };
@@ -130,7 +131,8 @@ pub fn open_target(
 /// Definitions are named without a colon, and their files end in `.morph`; everything that exists
 /// as a file or has a scheme is a layer.
 fn looks_like_layer(target: &str) -> bool {
-    let scheme = ["git:", "dir:", "list:", "oci:"].iter().any(|s| target.starts_with(s));
-    let path = std::path::Path::new(target);
+    let scheme = ["git:", "dir:", "list:", "tar:", "oci:"].iter().any(|s| target.starts_with(s));
+    let path = target.split_once("@/").map_or(target, |(path, _)| path);
+    let path = std::path::Path::new(path);
     scheme || (path.is_file() && path.extension().is_none_or(|extension| extension != "morph"))
 }

@@ -1,5 +1,6 @@
 //! `outcrop unmount`: end a mount and wait until its server has finished.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -30,11 +31,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     match status {
         Ok(status) if status.success() => {}
         Ok(_) => {
-            return Err(CommandError::input(format!(
-                "{} was not unmounted",
-                mountpoint.display()
-            ))
-            .hint("close what uses it (see `fuser -m`) and try again"));
+            return Err(CommandError::input(format!("{} was not unmounted", mountpoint.display()))
+                .hint("close what uses it (see `fuser -m`) and try again"));
         }
         Err(error) => {
             return Err(CommandError::host(format!("cannot run fusermount3: {error}"))
@@ -49,11 +47,12 @@ pub fn run(arguments: &Arguments) -> CommandResult {
 
 /// The server removes its record when it has finished, or leaves an error in it.
 fn wait_for_server(record: &MountRecord) -> CommandResult {
-    loop {
+    let ended = loop {
         match record.ended() {
             None => std::thread::sleep(INTERVAL),
-            Some(Ok(())) => return Ok(()),
-            Some(Err(error)) => return Err(CommandError::build(error)),
+            Some(ended) => break ended,
         }
-    }
+    };
+    let _ = std::io::stderr().write_all(&record.take_log());
+    ended.map_err(CommandError::build)
 }

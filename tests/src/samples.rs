@@ -1,0 +1,140 @@
+//! The small inputs that the examples in the documentation use.
+
+use std::process::Command;
+
+use tar::{Builder, EntryType, Header};
+
+use crate::{Scratch, as_user, run};
+
+/// All times in the samples: 2024-01-01 00:00:00 UTC.
+const TIME: u64 = 1_704_067_200;
+
+/// What `nodes.list` says (docs/layers.md).
+const NODES: &str = "\
+# TYPE   PATH          MODE UID GID  MORE
+dir      /tmp          1777 0 0
+file     /etc/hostname 0644 0 0  sample\\n
+char     /dev/null     0666 0 0  1:3
+symlink  /bin          0777 0 0  usr/bin
+";
+
+enum Content<'a> {
+    Directory,
+    File(&'a str),
+    Symlink(&'a str),
+    CharDevice(u32, u32),
+}
+
+struct Entry<'a> {
+    path: &'a str,
+    mode: u32,
+    owner: (u64, u64),
+    content: Content<'a>,
+}
+
+fn entry<'a>(path: &'a str, mode: u32, owner: (u64, u64), content: Content<'a>) -> Entry<'a> {
+    Entry { path, mode, owner, content }
+}
+
+fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = Header::new_ustar();
+        header.set_mode(entry.mode);
+        header.set_uid(entry.owner.0);
+        header.set_gid(entry.owner.1);
+        header.set_mtime(TIME);
+        header.set_size(0);
+        let path = entry.path;
+        match entry.content {
+            Content::Directory => {
+                header.set_entry_type(EntryType::Directory);
+                builder.append_data(&mut header, path, std::io::empty()).unwrap();
+            }
+            Content::File(text) => {
+                header.set_entry_type(EntryType::Regular);
+                header.set_size(text.len() as u64);
+                builder.append_data(&mut header, path, text.as_bytes()).unwrap();
+            }
+            Content::Symlink(target) => {
+                header.set_entry_type(EntryType::Symlink);
+                builder.append_link(&mut header, path, target).unwrap();
+            }
+            Content::CharDevice(major, minor) => {
+                header.set_entry_type(EntryType::Char);
+                header.set_device_major(major).unwrap();
+                header.set_device_minor(minor).unwrap();
+                builder.append_data(&mut header, path, std::io::empty()).unwrap();
+            }
+        }
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Puts the samples into a directory: `base.tar`, `app.tar.xz`, `app.deb`, the git repository
+/// `src` with the tag `v1.0`, `nodes.list`, the directory `work` and the empty directory `root`.
+pub fn create(scratch: &Scratch) {
+    let root = (0, 0);
+    let base = archive(&[
+        entry("bin/", 0o755, root, Content::Directory),
+        entry("bin/sh", 0o755, root, Content::File("#!shell\n")),
+        entry("bin/su", 0o4755, root, Content::File("#!setuid\n")),
+        entry("dev/", 0o755, root, Content::Directory),
+        entry("dev/console", 0o600, (0, 5), Content::CharDevice(5, 1)),
+        entry("etc/", 0o755, root, Content::Directory),
+        entry("etc/motd", 0o644, root, Content::File("the base\n")),
+        entry("etc/shadow", 0o640, (0, 42), Content::File("root:*:\n")),
+        entry("etc/localtime", 0o777, root, Content::Symlink("/usr/share/zoneinfo/UTC")),
+    ]);
+    scratch.file("base.tar", base);
+    let app = archive(&[
+        entry("etc/motd", 0o644, root, Content::File("the app\n")),
+        entry("usr/bin/app", 0o755, root, Content::File("#!/bin/sh\necho app\n")),
+        entry("srv/data", 0o600, (1000, 1000), Content::File("of user 1000\n")),
+    ]);
+    scratch.file("app.tar", app);
+    package(scratch);
+    scratch.file("nodes.list", NODES);
+    scratch.file("work/notes", "from the host\n");
+    scratch.directory("root");
+    scratch.directory("src");
+    scratch.file("src/main.c", "int main(void) { return 0; }\n");
+    shell(
+        scratch,
+        "rm -rf package
+         xz app.tar
+         git init -q -b main src
+         cd src
+         git add .
+         export GIT_AUTHOR_DATE='1704067200 +0000' GIT_COMMITTER_DATE='1704067200 +0000'
+         git -c user.name=Sample -c user.email=sample@localhost commit -q -m First
+         git -c user.name=Sample -c user.email=sample@localhost tag v1.0",
+    );
+}
+
+/// `app.deb`, as dpkg-deb lays it out (deb(5)).
+fn package(scratch: &Scratch) {
+    let control = "Package: app\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody\n";
+    let control = archive(&[entry("control", 0o644, (0, 0), Content::File(control))]);
+    let data = archive(&[
+        entry("bin/", 0o755, (0, 0), Content::Directory),
+        entry("bin/hello", 0o755, (0, 0), Content::File("#!/bin/sh\necho hello\n")),
+        entry("etc/motd", 0o644, (0, 0), Content::File("the package\n")),
+    ]);
+    scratch.file("package/debian-binary", "2.0\n");
+    scratch.file("package/control.tar", control);
+    scratch.file("package/data.tar", data);
+    shell(
+        scratch,
+        "cd package
+         gzip control.tar
+         xz data.tar
+         ar qcS ../app.deb debian-binary control.tar.gz data.tar.xz 2>/dev/null",
+    );
+}
+
+fn shell(scratch: &Scratch, script: &str) {
+    let mut command: Command = as_user("sh");
+    command.args(["-ec", script]).current_dir(scratch.path());
+    run(&mut command).ok();
+}

@@ -1,0 +1,268 @@
+//! What the command line says: help, results for programs, and errors, compared with
+//! `tests/snapshots/`. `OUTCROP_TESTS_REWRITE=1` writes these files anew.
+
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use outcrop_tests::console::difference;
+use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, samples, wait_until};
+
+/// Every command and subcommand that people see.
+const COMMANDS: [&[&str]; 23] = [
+    &["mount"],
+    &["unmount"],
+    &["build"],
+    &["export"],
+    &["boot"],
+    &["shell"],
+    &["ls"],
+    &["cat"],
+    &["overlaps"],
+    &["key"],
+    &["log"],
+    &["kit"],
+    &["kit", "create"],
+    &["kit", "list"],
+    &["kit", "show"],
+    &["source"],
+    &["source", "fetch"],
+    &["source", "list"],
+    &["store"],
+    &["store", "list"],
+    &["store", "verify"],
+    &["store", "gc"],
+    &["store", "du"],
+];
+
+/// Commands that only lead to others have no example of their own.
+const GROUPS: [&str; 3] = ["kit", "source", "store"];
+
+struct Sampled {
+    scratch: Scratch,
+}
+
+impl Sampled {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        samples::create(&scratch);
+        Sampled { scratch }
+    }
+
+    /// `outcrop` among the samples, with a store of its own.
+    fn outcrop(&self, arguments: &[&str]) -> Said {
+        let mut command: Command = outcrop();
+        command
+            .args(arguments)
+            .env("OUTCROP_HOME", self.scratch.join(".store"))
+            .env("HOME", self.scratch.path())
+            .current_dir(self.scratch.path());
+        let mut said = run(&mut command);
+        let place = self.scratch.path().display().to_string();
+        said.stdout = said.stdout.replace(&place, "SCRATCH");
+        said.stderr = said.stderr.replace(&place, "SCRATCH");
+        said
+    }
+}
+
+fn snapshots() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots")
+}
+
+/// Compares with `tests/snapshots/NAME.txt`, or writes it.
+#[track_caller]
+fn matches_snapshot(name: &str, text: &str) {
+    let path = snapshots().join(format!("{name}.txt"));
+    if std::env::var_os("OUTCROP_TESTS_REWRITE").is_some() {
+        std::fs::create_dir_all(snapshots()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; see CONTRIBUTING.md", path.display()));
+    if expected != text {
+        let wanted: Vec<&str> = expected.lines().collect();
+        let found: Vec<&str> = text.lines().collect();
+        panic!("{}:\n{}", path.display(), difference(&wanted, &found));
+    }
+}
+
+/// What a person at a terminal sees, and the exit code.
+fn transcript(arguments: &[&str], said: &Said) -> String {
+    format!(
+        "$ outcrop {}\n{}--- stderr\n{}--- exit code {}\n",
+        arguments.join(" "),
+        said.stdout,
+        said.stderr,
+        said.code
+    )
+}
+
+#[track_caller]
+fn never_panics(said: &Said) {
+    for text in [&said.stdout, &said.stderr] {
+        assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{text}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let sampled = Sampled::new();
+    let top = sampled.outcrop(&["--help"]).ok();
+    matches_snapshot("help", &top.stdout);
+    for command in COMMANDS {
+        let arguments = [command, &["--help"]].concat();
+        let said = sampled.outcrop(&arguments).ok();
+        let name = command.join(" ");
+        if !GROUPS.contains(&name.as_str()) {
+            assert!(said.stdout.contains("Example: outcrop "), "{name}:\n{}", said.stdout);
+        }
+        matches_snapshot(&format!("help-{}", command.join("-")), &said.stdout);
+    }
+    let doctor = sampled.outcrop(&["doctor", "--help"]).ok();
+    assert!(doctor.stdout.contains("Example: outcrop doctor"));
+}
+
+#[test]
+fn the_list_of_commands_here_is_complete() {
+    let top = Sampled::new().outcrop(&["--help"]).ok().stdout;
+    let listed = top.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut names: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| !["help", "doctor"].contains(name))
+        .collect();
+    let mut known: Vec<&str> =
+        COMMANDS.iter().filter_map(|command| command.first().copied()).collect();
+    known.dedup();
+    names.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(names, known);
+}
+
+#[test]
+fn bad_usage_is_one_sentence_and_exit_code_2() {
+    let sampled = Sampled::new();
+    let cases: [(&str, &[&str]); 12] = [
+        ("bad-command", &["frobnicate"]),
+        ("bad-option", &["ls", "--frobnicate", "base.tar"]),
+        ("bad-format", &["export", "base.tar", "--format", "floppy"]),
+        ("bad-layer", &["mount", "--layer", "missing.tar", "root"]),
+        ("bad-revision", &["ls", "git:src#v9.9"]),
+        ("bad-list", &["ls", "list:src/main.c"]),
+        ("bad-archive", &["ls", "tar:src/main.c"]),
+        ("bad-path", &["cat", "base.tar", "/etc/nothing"]),
+        ("bad-kind", &["cat", "base.tar", "/etc"]),
+        ("bad-mountpoint", &["mount", "--layer", "base.tar", "nowhere"]),
+        ("bad-artifact", &["ls", "artifact:zlib.0123"]),
+        ("no-layers", &["mount", "root"]),
+    ];
+    for (name, arguments) in cases {
+        let said = sampled.outcrop(arguments);
+        never_panics(&said);
+        assert!(said.stdout.is_empty(), "{name}: {}", said.stdout);
+        matches_snapshot(name, &transcript(arguments, &said));
+        said.fails(2);
+    }
+}
+
+#[test]
+fn an_unknown_component_suggests_a_near_name() {
+    let sampled = Sampled::new();
+    let examples = outcrop_tests::examples().join("minimal").display().to_string();
+    for verb in ["build", "key", "log", "shell"] {
+        let said = sampled.outcrop(&[verb, "busibox", "--definitions", &examples]);
+        never_panics(&said);
+        let said = said.fails(2).says("did you mean `busybox`?");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    }
+}
+
+#[test]
+fn results_for_people_and_for_programs() {
+    let sampled = Sampled::new();
+    let cases: [(&str, &[&str]); 7] = [
+        ("ls", &["ls", "base.tar", "-R"]),
+        ("ls-json", &["ls", "base.tar", "-R", "--json"]),
+        ("ls-package", &["ls", "app.deb", "-R"]),
+        ("ls-list", &["ls", "list:nodes.list", "-R"]),
+        ("cat", &["cat", "app.tar.xz", "/etc/motd"]),
+        ("overlaps", &["overlaps", "-l", "base.tar", "-l", "app.tar.xz", "-l", "app.deb"]),
+        ("store-empty", &["store", "list"]),
+    ];
+    for (name, arguments) in cases {
+        let said = sampled.outcrop(arguments);
+        never_panics(&said);
+        matches_snapshot(name, &transcript(arguments, &said));
+        said.ok();
+    }
+    let listed = sampled.outcrop(&["ls", "base.tar", "-R", "--json"]).ok().stdout;
+    let mut paths = Vec::new();
+    for line in listed.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        for member in
+            ["path", "type", "mode", "uid", "gid", "size", "links", "mtime", "target", "device"]
+        {
+            assert!(value.get(member).is_some(), "{member} is not in {line}");
+        }
+        paths.push(value["path"].as_str().unwrap().to_owned());
+    }
+    assert!(paths.contains(&"/dev/console".to_owned()), "{paths:?}");
+}
+
+#[test]
+fn overlaps_can_be_a_check() {
+    let sampled = Sampled::new();
+    sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "app.tar.xz"]).fails(1);
+    sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "list:nodes.list"]).fails(1);
+    sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "git:src@/usr/src"]).ok();
+}
+
+#[test]
+fn doctor_has_one_object_for_each_check() {
+    let said = Sampled::new().outcrop(&["doctor", "--json"]);
+    never_panics(&said);
+    assert!([0, 3].contains(&said.code), "{}", said.code);
+    let mut required_and_missing = 0;
+    for line in said.stdout.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value["check"].is_string() && value["required"].is_boolean(), "{line}");
+        let ok = value["ok"].as_bool().unwrap();
+        assert_eq!(value["problem"].is_null(), ok, "{line}");
+        assert_eq!(value["remedy"].is_null(), ok, "{line}");
+        required_and_missing += usize::from(!ok && value["required"] == true);
+    }
+    // A store without a kit lacks at least that.
+    assert!(required_and_missing > 0);
+    said.fails(3);
+}
+
+#[test]
+fn ctrl_c_ends_a_fetch_from_a_server_that_says_nothing() {
+    if !guests_can_run() {
+        return;
+    }
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let repository = format!("git://{}/silent", silent.local_addr().unwrap());
+    let scratch = Scratch::new();
+    scratch.file("VERSION", "version: 8\n");
+    let commit = "1".repeat(40);
+    let stratum = format!(
+        "name: all\nkind: stratum\nchunks:\n- name: silent\n  repo: {repository}\n  \
+         ref: {commit}\n  build-system: manual\n"
+    );
+    scratch.file("all.morph", stratum);
+    let mut command = outcrop();
+    command.args(["build", "silent", "--definitions"]).arg(scratch.path());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+    let connection = silent.accept().unwrap();
+    let id = child.id().to_string();
+    run(as_user("kill").args(["-INT", &id])).ok();
+    wait_until("the end", Duration::from_secs(60), || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(connection);
+}
