@@ -79,7 +79,10 @@ pub fn everything() -> Vec<u8> {
             pax: vec![
                 ("mtime", b"-5.5"),
                 ("SCHILY.xattr.user.comment", b"kept"),
-                ("SCHILY.xattr.security.capability", &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                (
+                    "SCHILY.xattr.security.capability",
+                    &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                ),
             ],
             ..Node::file("old", 0o755, b"before 1970\n")
         },

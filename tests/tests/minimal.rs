@@ -73,8 +73,7 @@ fn every_format_twice(scratch: &Scratch) -> std::path::PathBuf {
         std::fs::remove_file(second).unwrap();
     }
     let tar = directory.join("a.tar");
-    let listed =
-        run(Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&tar)).ok().stdout;
+    let listed = run(Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&tar)).ok().stdout;
     for wanted in ["-rwsr-xr-x 0/0", "-rw-r----- 1000/1000", "crw------- 0/0"] {
         assert!(listed.contains(wanted), "{wanted} is not in\n{listed}");
     }

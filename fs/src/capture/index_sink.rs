@@ -29,11 +29,7 @@ impl IndexSink for Builder {
 
     fn finish(mut self: Box<Self>, size: u64, sha256: [u8; 32]) -> Result<Vec<u8>> {
         // An artifact is known by its digest: its own mtime says nothing.
-        self.set_source(SourceIdentity {
-            size,
-            mtime: Timestamp::EPOCH,
-            digest: Some(sha256),
-        });
+        self.set_source(SourceIdentity { size, mtime: Timestamp::EPOCH, digest: Some(sha256) });
         Builder::finish(*self)
     }
 }

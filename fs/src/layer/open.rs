@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::directory::DirectoryLayer;
-use super::git::GitLayer;
 use super::Layer;
 use super::cache::{Archive, LayerCache, OnProgress};
+use super::directory::DirectoryLayer;
+use super::git::GitLayer;
 use super::placed::Placed;
 use super::synthetic;
 use crate::error::{Error, Result};

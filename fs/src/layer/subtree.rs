@@ -271,24 +271,20 @@ pub fn usr_merge_links(layers: &[Arc<dyn Layer>]) -> Result<Vec<Vec<u8>>> {
 /// Sends a layer's real top-level directories through the links of the system that it joins, as an
 /// unpacker that follows them would: `lib/x` becomes `usr/lib/x` where `lib` is in `links`.
 /// Without this the directory would replace the link, and hide what lies behind it.
-pub fn fold_through_links(
-    layer: Arc<dyn Layer>,
-    links: &[Vec<u8>],
-) -> Result<Vec<Arc<dyn Layer>>> {
+pub fn fold_through_links(layer: Arc<dyn Layer>, links: &[Vec<u8>]) -> Result<Vec<Arc<dyn Layer>>> {
     let mut folded: Vec<(Vec<u8>, Entry)> = Vec::new();
     for name in links {
-        if let Some(entry) = layer.lookup(Entry::ROOT, name)? {
-            if layer.metadata(entry)?.kind.is_directory() {
-                folded.push((name.clone(), entry));
-            }
+        if let Some(entry) = layer.lookup(Entry::ROOT, name)?
+            && layer.metadata(entry)?.kind.is_directory()
+        {
+            folded.push((name.clone(), entry));
         }
     }
     if folded.is_empty() {
         return Ok(vec![layer]);
     }
     let hidden = folded.iter().map(|(name, _)| name.clone()).collect();
-    let mut parts: Vec<Arc<dyn Layer>> =
-        vec![Arc::new(WithoutLayer::new(layer.clone(), hidden)?)];
+    let mut parts: Vec<Arc<dyn Layer>> = vec![Arc::new(WithoutLayer::new(layer.clone(), hidden)?)];
     for (name, entry) in folded {
         let subtree = Arc::new(SubtreeLayer::new(layer.clone(), entry)?);
         let place = [b"/usr/".as_slice(), &name].concat();

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use outcrop_fs::capture::{CaptureOptions, MtimePolicy};
 use outcrop_fs::filesystem::{Creation, Filesystem};
-use outcrop_fs::layer::git::GitLayer;
 use outcrop_fs::layer::Layer;
+use outcrop_fs::layer::git::GitLayer;
 use outcrop_fs::layer::placed::Placed;
 use outcrop_fs::node::{Device, Ino, Kind, Timestamp};
 
@@ -26,8 +26,7 @@ use crate::store::{Artifact, ArtifactInfo, Key};
 pub(super) const TIME_WITHOUT_SOURCE: Timestamp = Timestamp::new(315_532_800, 0);
 
 /// Makes the environment of a step, given the parallelism of build steps.
-pub type Environment =
-    Box<dyn Fn(Option<StepName>, u32) -> BTreeMap<String, String> + Send + Sync>;
+pub type Environment = Box<dyn Fn(Option<StepName>, u32) -> BTreeMap<String, String> + Send + Sync>;
 
 /// Everything that the build of one chunk needs to know.
 pub struct ChunkJob {
@@ -98,13 +97,8 @@ pub async fn prepare(workshop: &Workshop, job: &ChunkJob) -> Result<GuestTree> {
 }
 
 fn source_layer(job: &ChunkJob, source: &ResolvedSource, place: &str) -> Result<Arc<dyn Layer>> {
-    let git = GitLayer::from_tree(
-        &source.repo,
-        source.tree,
-        source.time,
-        job.component.as_str(),
-        None,
-    )?;
+    let git =
+        GitLayer::from_tree(&source.repo, source.tree, source.time, job.component.as_str(), None)?;
     Ok(Arc::new(Placed::new(Arc::new(git), place.as_bytes())?))
 }
 

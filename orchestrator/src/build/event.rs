@@ -7,20 +7,52 @@ use std::time::Duration;
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The plan is known.
-    Planned { components: usize, cached: usize, to_build: usize },
+    Planned {
+        components: usize,
+        cached: usize,
+        to_build: usize,
+    },
     /// Something that is said once, such as the accelerator in use.
-    Notice { text: String },
+    Notice {
+        text: String,
+    },
     /// A source is being fetched or imported.
-    Fetching { component: String, source: String },
-    Started { component: String, key: String },
+    Fetching {
+        component: String,
+        source: String,
+    },
+    Started {
+        component: String,
+        key: String,
+    },
     /// The guest runs: the first command can start. Seconds since `Started`.
-    GuestReady { component: String, seconds: f64 },
+    GuestReady {
+        component: String,
+        seconds: f64,
+    },
     /// A step of the build begins, such as `configure`.
-    Step { component: String, step: String },
+    Step {
+        component: String,
+        step: String,
+    },
     /// A line of output of a build, for live display only; the log has everything.
-    Output { component: String, line: String },
-    Finished { component: String, key: String, seconds: f64, bytes: u64 },
-    Failed { component: String, key: String, seconds: f64, reason: String, log: String },
+    Output {
+        component: String,
+        line: String,
+    },
+    Finished {
+        component: String,
+        key: String,
+        seconds: f64,
+        bytes: u64,
+    },
+    Failed {
+        component: String,
+        key: String,
+        seconds: f64,
+        reason: String,
+        log: String,
+    },
 }
 
 /// Where events go. Implementations must not block for long.

@@ -32,8 +32,7 @@ pub async fn keep(workshop: &Workshop, job: &ChunkJob, tree: &GuestTree) {
         for zone in ZONES {
             let place = format!("{name}.{zone}");
             let root = sysroot.resolve(format!("/{place}").as_bytes())?.ino;
-            let options =
-                CaptureOptions { prefix: place.as_bytes(), ..CaptureOptions::default() };
+            let options = CaptureOptions { prefix: place.as_bytes(), ..CaptureOptions::default() };
             outcrop_fs::capture::capture_with_index(
                 sysroot.as_ref(),
                 root,

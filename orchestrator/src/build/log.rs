@@ -78,20 +78,23 @@ impl BuildLog {
         self.write(bytes);
         for byte in bytes {
             match byte {
-                b'\n' | b'\r' => {
-                    if !self.line.is_empty() {
-                        let text = String::from_utf8_lossy(&self.line).into_owned();
-                        self.line.clear();
-                        line(&text);
-                        self.tail.push_back(text);
-                        if self.tail.len() > TAIL_LINES {
-                            self.tail.pop_front();
-                        }
-                    }
-                }
+                b'\n' | b'\r' => self.end_line(&mut line),
                 _ if self.line.len() < LINE_LIMIT => self.line.push(*byte),
                 _ => {}
             }
+        }
+    }
+
+    fn end_line(&mut self, line: &mut impl FnMut(&str)) {
+        if self.line.is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(&self.line).into_owned();
+        self.line.clear();
+        line(&text);
+        self.tail.push_back(text);
+        if self.tail.len() > TAIL_LINES {
+            self.tail.pop_front();
         }
     }
 
@@ -103,7 +106,8 @@ impl BuildLog {
 
     /// The last lines of output.
     pub fn tail(&self) -> Vec<String> {
-        let rest = (!self.line.is_empty()).then(|| String::from_utf8_lossy(&self.line).into_owned());
+        let rest =
+            (!self.line.is_empty()).then(|| String::from_utf8_lossy(&self.line).into_owned());
         self.tail.iter().cloned().chain(rest).collect()
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-
 use super::chunk::ChunkJob;
 use super::error::{BuildError, Result};
 use super::queue::Task;
@@ -117,17 +116,15 @@ fn resolve_source(inquiry: &Inquiry<'_>, component: &Component) -> Result<Option
     let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
         return Ok(None);
     };
-    let invalid = |error: crate::sources::Error| {
-        BuildError::Invalid(format!("{}: {error}", component.path))
-    };
+    let invalid =
+        |error: crate::sources::Error| BuildError::Invalid(format!("{}: {error}", component.path));
     let fields = SourceFields {
         repo: &source.repo,
         reference: source.revision(),
         sha256: source.sha256.as_deref(),
         patches: source.patches,
     };
-    let spec =
-        SourceSpec::parse(fields, inquiry.aliases, inquiry.directory).map_err(invalid)?;
+    let spec = SourceSpec::parse(fields, inquiry.aliases, inquiry.directory).map_err(invalid)?;
     let told = std::cell::Cell::new(false);
     let progress = |_: Progress<'_>| {
         if !told.replace(true) {
@@ -259,9 +256,7 @@ impl Builder<'_> {
             Some(component) if component.chunk().is_some() => {
                 graph.staged_dependencies(definitions, id)
             }
-            Some(component) if component.system().is_some() => {
-                graph.system_chunks(definitions, id)
-            }
+            Some(component) if component.system().is_some() => graph.system_chunks(definitions, id),
             _ => Vec::new(),
         }
     }
@@ -286,9 +281,7 @@ impl Builder<'_> {
             .inputs
             .0
             .iter()
-            .map(|(field, value)| {
-                (field.clone(), serde_json::to_string(value).unwrap_or_default())
-            })
+            .map(|(field, value)| (field.clone(), serde_json::to_string(value).unwrap_or_default()))
             .collect()
     }
 
@@ -393,4 +386,3 @@ fn top_directory(source: &ResolvedSource) -> Result<Vec<String>> {
         BuildError::Invalid(format!("{}: cannot read the source: {error}", source.repo.display()))
     })
 }
-

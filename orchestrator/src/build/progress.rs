@@ -12,11 +12,7 @@ use super::event::{Event, Observer, human_duration};
 
 /// The observer that suits stderr: live lines on a terminal, calm lines elsewhere.
 pub fn for_stderr() -> Arc<dyn Observer> {
-    if std::io::stderr().is_terminal() {
-        Arc::new(Live::new())
-    } else {
-        Arc::new(Lines::default())
-    }
+    if std::io::stderr().is_terminal() { Arc::new(Live::new()) } else { Arc::new(Lines::default()) }
 }
 
 #[derive(Default)]
@@ -62,9 +58,7 @@ fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
         Event::GuestReady { component, seconds } => {
             Some(format!("{} {component}: guest ready after {seconds:.1} s", counts.prefix()))
         }
-        Event::Step { component, step } => {
-            Some(format!("{} {component}: {step}", counts.prefix()))
-        }
+        Event::Step { component, step } => Some(format!("{} {component}: {step}", counts.prefix())),
         Event::Output { .. } => None,
         Event::Finished { component, seconds, bytes, .. } => {
             counts.done += 1;
@@ -73,7 +67,10 @@ fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
         }
         Event::Failed { component, seconds, reason, log, .. } => {
             let took = human_duration(Duration::from_secs_f64(*seconds));
-            Some(format!("{} {component}: FAILED after {took}: {reason}\nlog: {log}", counts.prefix()))
+            Some(format!(
+                "{} {component}: FAILED after {took}: {reason}\nlog: {log}",
+                counts.prefix()
+            ))
         }
     }
 }
@@ -104,14 +101,15 @@ impl Live {
             total.set_style(style);
         }
         total.enable_steady_tick(Duration::from_secs(1));
-        let state =
-            LiveState { counts: Counts::default(), total, running: BTreeMap::new() };
+        let state = LiveState { counts: Counts::default(), total, running: BTreeMap::new() };
         Live { bars, state: Mutex::new(state) }
     }
 
     fn begin(&self, state: &mut LiveState, component: &str) {
         let bar = self.bars.insert_before(&state.total, ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:16} {elapsed:>5} {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {prefix:16} {elapsed:>5} {wide_msg}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(component.to_owned());

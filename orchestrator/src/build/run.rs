@@ -164,11 +164,7 @@ async fn attempt(
 }
 
 /// Waits for the lock of a key without holding a thread: an interrupted build must not wait on.
-async fn lock(
-    workshop: &Workshop,
-    component: &str,
-    key: &crate::store::Key,
-) -> Result<KeyLock> {
+async fn lock(workshop: &Workshop, component: &str, key: &crate::store::Key) -> Result<KeyLock> {
     let mut told = false;
     loop {
         if let Some(lock) = workshop.store.try_lock(key)? {

@@ -40,11 +40,7 @@ pub struct SystemJob {
 }
 
 /// Assembles and publishes; the key's lock is held by the caller.
-pub async fn build(
-    workshop: &Workshop,
-    job: &SystemJob,
-    log: &mut BuildLog,
-) -> Result<Artifact> {
+pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
     let artifacts = workshop.artifacts(&job.chunks)?;
     let layers = stack_alone(&artifacts)?;

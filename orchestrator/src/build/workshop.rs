@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::cache::{Archive, LayerCache, Progress};
 use outcrop_fs::layer::indexed::IndexedLayer;
 use outcrop_fs::layer::subtree::{fold_through_links, usr_merge_links};
-use outcrop_fs::layer::Layer;
 use tokio::sync::OnceCell;
 
 use super::error::{BuildError, Result};
@@ -110,25 +110,19 @@ impl Workshop {
     }
 
     /// Mounts a tree for a guest whose root it becomes; `compile`: with the compile service.
-    pub fn guest_options(
-        &self,
-        tree: &mut GuestTree,
-        compile: bool,
-    ) -> Result<GuestOptions> {
+    pub fn guest_options(&self, tree: &mut GuestTree, compile: bool) -> Result<GuestOptions> {
         let export = tree.mount()?;
         let run = tree.run_directory();
         let initramfs = self.kit.initramfs_for(&self.agent)?;
-        let mut options = GuestOptions::new(
-            self.kit.architecture().qemu.clone(),
-            self.kit.kernel(),
-            initramfs,
-        );
+        let mut options =
+            GuestOptions::new(self.kit.architecture().qemu.clone(), self.kit.kernel(), initramfs);
         options.memory_mib = self.memory;
         options.accelerator = self.accelerator;
         options.root = Root::NineP { export, security_model: SecurityModel::MappedXattr };
         options.console_log = Some(run.join("console.log"));
         if let (Some(service), true) = (&self.compile, compile) {
-            let fault = |source| outcrop_fs::Error::host("cannot prepare compiling in", run, source);
+            let fault =
+                |source| outcrop_fs::Error::host("cannot prepare compiling in", run, source);
             let settings = service.prepare(run).map_err(fault)?;
             let program = std::env::current_exe().map_err(fault)?;
             options.compile = Some(service.forward(&program, &settings));

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,19 +90,23 @@ async fn options(
     context: &Context,
     arguments: &Arguments,
     kit: &Kit,
-    image: &PathBuf,
+    image: &Path,
 ) -> CommandResult<BootOptions> {
     let accelerator = guests::accelerator(context, kit).await?.accelerator;
     let kind = recognise(image)?;
     let (initramfs, disk, init) = match kind {
         Image::Disk => {
             let agent = find_agent(&kit.architecture().name)?;
-            (kit.initramfs_for(&agent)?, Some(Disk { image: image.clone(), format: "raw".to_owned() }), None)
+            (
+                kit.initramfs_for(&agent)?,
+                Some(Disk { image: image.to_owned(), format: "raw".to_owned() }),
+                None,
+            )
         }
         Image::Initramfs => {
             // A system exported as cpio starts as it does from a disk.
             let init = (!has_init(image)?).then(|| "/sbin/init".to_owned());
-            (image.clone(), None, init)
+            (image.to_owned(), None, init)
         }
     };
     Ok(BootOptions {

@@ -67,7 +67,11 @@ impl From<outcrop_fs::transport::MountError> for CommandError {
         let exit = if error.is_host_problem() { Exit::HostLacks } else { Exit::BadInput };
         let lacks = error.is_host_problem();
         let error = CommandError::new(exit, error.to_string());
-        if lacks { error.hint("`outcrop doctor` checks everything that a host needs") } else { error }
+        if lacks {
+            error.hint("`outcrop doctor` checks everything that a host needs")
+        } else {
+            error
+        }
     }
 }
 

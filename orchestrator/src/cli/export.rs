@@ -1,9 +1,9 @@
 //! `outcrop export`: a tree as an archive or an image.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::ops::ControlFlow;
 
 use outcrop_fs::capture::Progress;
 use outcrop_fs::filesystem::Filesystem;

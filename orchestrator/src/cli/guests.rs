@@ -40,14 +40,8 @@ pub async fn workshop(
             None
         }
     };
-    let mut workshop = Workshop::new(
-        context.store.clone(),
-        kit,
-        agent,
-        verdict.accelerator,
-        compile,
-        observer,
-    );
+    let mut workshop =
+        Workshop::new(context.store.clone(), kit, agent, verdict.accelerator, compile, observer);
     if let Some(memory) = memory {
         workshop.memory = memory;
     }

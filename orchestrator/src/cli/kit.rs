@@ -83,9 +83,8 @@ fn create(kits: &Kits, arguments: &Create) -> CommandResult {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 CommandError::input(format!("cannot read {}: {error}", path.display()))
             })?;
-            let parsed = Lock::parse(&text).map_err(|problem| {
-                CommandError::input(format!("{}: {problem}", path.display()))
-            })?;
+            let parsed = Lock::parse(&text)
+                .map_err(|problem| CommandError::input(format!("{}: {problem}", path.display())))?;
             Some(parsed)
         }
     };

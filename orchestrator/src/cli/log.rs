@@ -28,8 +28,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let path = match by_key(&context, &arguments.target)? {
         Some(path) => path,
         None => {
-            let project =
-                Project::open(&context, &arguments.definitions, &arguments.target, None)?;
+            let project = Project::open(&context, &arguments.definitions, &arguments.target, None)?;
             let resolved = project.resolve(&context, &arguments.target, &|_, _| {})?;
             context.store.log_path(&resolved.key(resolved.target)?)
         }

@@ -32,9 +32,8 @@ impl Project {
         let definitions = load_definitions(&arguments.definitions)?;
         let config = Config::load(&arguments.definitions)
             .map_err(|error| CommandError::input(error.to_string()))?;
-        let id = definitions
-            .select(target)
-            .map_err(|error| CommandError::input(error.to_string()))?;
+        let id =
+            definitions.select(target).map_err(|error| CommandError::input(error.to_string()))?;
         let of_system = definitions.get(id).and_then(|c| c.system()).map(|s| s.arch.clone());
         let name = match (arch, of_system) {
             (Some(asked), Some(own)) if asked != own => {
@@ -84,11 +83,7 @@ impl Project {
         Ok(Resolved::new(&self.inquiry(context, fetching), target)?)
     }
 
-    pub fn plan(
-        &self,
-        context: &Context,
-        resolved: &Resolved,
-    ) -> CommandResult<Plan> {
+    pub fn plan(&self, context: &Context, resolved: &Resolved) -> CommandResult<Plan> {
         Ok(Plan::new(&self.inquiry(context, &|_, _| {}), resolved)?)
     }
 

@@ -185,11 +185,14 @@ impl Line {
         let mut value = OsString::from(forward);
         value.push(escape(&shell_words(&compile.command)));
         self.add("-netdev", value);
-        self.add("-device", match self.suffix {
+        self.add(
+            "-device",
+            match self.suffix {
                 // Without its boot ROM, which would run at every start.
                 "pci" => "virtio-net-pci,netdev=net,romfile=".to_owned(),
                 suffix => format!("virtio-net-{suffix},netdev=net"),
-            });
+            },
+        );
     }
 
     fn disk(&mut self, disk: &Disk) {

@@ -20,8 +20,7 @@ fn the_longest_way_to_go_starts_first() {
 
 #[test]
 fn a_failure_takes_its_dependents_along_and_nothing_else() {
-    let mut queue =
-        Queue::new(&[task(&[], 1.0), task(&[0], 1.0), task(&[1], 1.0), task(&[], 0.5)]);
+    let mut queue = Queue::new(&[task(&[], 1.0), task(&[0], 1.0), task(&[1], 1.0), task(&[], 0.5)]);
     assert_eq!(queue.start_next(), Some(0));
     assert_eq!(queue.failed(0), vec![1, 2]);
     assert_eq!(queue.start_next(), Some(3));
