@@ -1,8 +1,9 @@
 //! The cases, and what they share: the content, a plain directory with the same content, mounts.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use outcrop_tests::{Scratch, as_user, give_to_user, outcrop};
@@ -79,11 +80,14 @@ impl Bench {
         let mountpoint = self.fresh("mnt")?;
         let mut command = outcrop();
         command.arg("mount").arg("--background").args(arguments).arg(&mountpoint);
+        // A file, not a pipe: the server may hold it open for as long as it lives.
+        let said = self.scratch.join("said");
+        command.stdout(Stdio::null()).stderr(File::create(&said)?);
         let start = Instant::now();
-        let output = command.output()?;
+        let status = command.status()?;
         let took = start.elapsed().as_secs_f64();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if !output.status.success() {
+        let said = std::fs::read_to_string(&said)?;
+        if !status.success() {
             return Err(format!("{command:?}: {}", said.trim()).into());
         }
         Ok(Mounted { mountpoint, took, said, ended: false })
