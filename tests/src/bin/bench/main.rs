@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Only the cases whose names contain this
+    /// Only this case
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut report = Report::new(&shape, rounds)?;
     let bench = Bench::new(shape, rounds)?;
     for (name, case) in cases::ALL {
-        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+        if arguments.only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         eprintln!("bench: {name}");
