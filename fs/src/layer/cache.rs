@@ -7,13 +7,12 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::indexed::{IndexedLayer, Recipe, build};
+use super::parallel;
 use crate::archive::{Compression, Interpretation, ar};
 use crate::error::{Error, Result};
 use crate::index::{Index, SourceIdentity};
@@ -132,25 +131,7 @@ impl LayerCache {
         threads: usize,
         progress: OnProgress<'_>,
     ) -> Vec<Result<IndexedLayer>> {
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::with_capacity(archives.len()));
-        let work = || {
-            loop {
-                let position = next.fetch_add(1, Ordering::Relaxed);
-                let Some(archive) = archives.get(position) else { return };
-                let result = self.open(archive, progress);
-                results.lock().push((position, result));
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(archives.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let mut results = results.into_inner();
-        results.sort_unstable_by_key(|(position, _)| *position);
-        results.into_iter().map(|(_, result)| result).collect()
+        parallel::map(archives, threads, |archive| self.open(archive, progress))
     }
 
     /// The path of an archive's files without extension: by content where that is known, by place

@@ -5,6 +5,7 @@ pub mod directory;
 pub mod git;
 pub mod indexed;
 pub mod open;
+mod parallel;
 pub mod placed;
 pub mod subtree;
 pub mod synthetic;

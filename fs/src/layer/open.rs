@@ -12,6 +12,7 @@ use super::Layer;
 use super::cache::{Archive, LayerCache, OnProgress};
 use super::directory::DirectoryLayer;
 use super::git::GitLayer;
+use super::parallel;
 use super::placed::Placed;
 use super::synthetic;
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ pub struct Opener<'a> {
     pub cache: &'a LayerCache,
     pub progress: OnProgress<'a>,
     /// Finds the layer of an artifact's key.
-    pub artifact: &'a dyn Fn(&str) -> Result<Arc<dyn Layer>>,
+    pub artifact: &'a (dyn Fn(&str) -> Result<Arc<dyn Layer>> + Sync),
 }
 
 impl Spec {
@@ -182,6 +183,15 @@ pub fn open(spec: &Spec, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {
         Some(at) => Ok(Arc::new(Placed::new(layer, at)?)),
         None => Ok(layer),
     }
+}
+
+/// Opens several layers, `threads` at a time, in the order given. The first that fails decides.
+pub fn open_all(
+    specs: &[Spec],
+    opener: &Opener<'_>,
+    threads: usize,
+) -> Result<Vec<Arc<dyn Layer>>> {
+    parallel::map(specs, threads, |spec| open(spec, opener)).into_iter().collect()
 }
 
 fn open_path(path: &Path, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {

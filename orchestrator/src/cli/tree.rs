@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressStyle};
 use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::cache::{LayerCache, Progress};
-use outcrop_fs::layer::open::{Opener, Spec, open};
+use outcrop_fs::layer::open::{Opener, Spec, open_all};
 use outcrop_fs::sysroot::{Options, Sysroot};
 
 use super::context::{Context, DefinitionsArguments};
@@ -68,11 +68,10 @@ fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn 
         Err(error) => Err(outcrop_fs::Error::Invalid(error.message)),
     };
     let opener = Opener { cache: &cache, progress: &progress, artifact: &artifact };
-    let mut layers = Vec::with_capacity(specs.len());
-    for text in specs {
-        let spec = Spec::parse(text)?;
-        layers.push(open(&spec, &opener)?);
-    }
+    let specs = specs.iter().map(Spec::parse).collect::<Result<Vec<_>, _>>()?;
+    // Layers that were never used before are prepared at once, as far as there are processors.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let layers = open_all(&specs, &opener, threads)?;
     bar.finish_and_clear();
     Ok(layers)
 }

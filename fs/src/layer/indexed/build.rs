@@ -95,10 +95,12 @@ pub fn publish_or_keep(label: &str, bytes: Vec<u8>, path: &Path) -> Result<Index
     }
 }
 
+/// Not synced: an index that a crash of the machine damaged fails its checksums and is made anew,
+/// while two syncs for each of many layers would take longer than indexing them.
 fn publish_bytes(bytes: &[u8], path: &Path) -> Result<()> {
     let mut draft = draft_of(path)?;
     draft.write_all(bytes).map_err(|e| Error::host("cannot write", draft.path(), e))?;
-    publish(draft, path)
+    rename(draft, path)
 }
 
 /// A temporary file beside `path`, whose name tells to whom it belongs.
@@ -115,9 +117,14 @@ pub fn draft_of(path: &Path) -> Result<NamedTempFile> {
 /// Syncs a draft and gives it its name.
 pub fn publish(draft: NamedTempFile, path: &Path) -> Result<()> {
     draft.as_file().sync_all().map_err(|e| Error::host("cannot sync", draft.path(), e))?;
-    draft.persist(path).map_err(|e| Error::host("cannot rename to", path, e.error))?;
+    rename(draft, path)?;
     let directory = path.parent().unwrap_or(Path::new("."));
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|e| Error::host("cannot sync", directory, e))
+}
+
+fn rename(draft: NamedTempFile, path: &Path) -> Result<()> {
+    draft.persist(path).map_err(|e| Error::host("cannot rename to", path, e.error))?;
+    Ok(())
 }
