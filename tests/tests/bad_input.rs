@@ -58,6 +58,15 @@ fn a_file_below_a_symlink_of_the_same_archive_never_leaves_the_tree() {
 }
 
 #[test]
+fn names_cannot_forge_lines_or_move_the_cursor() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("evil.tar", archives::files(&[("a\n\x1b[2Jb", b"")]));
+    let said = ls(&tar).ok().stdout;
+    assert!(said.ends_with("/a\\n\\u{1b}[2Jb\n"), "{said:?}");
+    assert_eq!(said.lines().count(), 1);
+}
+
+#[test]
 fn duplicate_names_are_one_entry_and_the_last_wins() {
     let scratch = Scratch::new();
     let tar = scratch.file("twice.tar", archives::files(&[("f", b"first"), ("f", b"second")]));
@@ -89,6 +98,9 @@ fn layers_that_are_not_there() {
     let spec = format!("git:{}#no-such-branch", repo.display());
     run(outcrop().args(["ls", &spec])).fails(2).says("no-such-branch");
     let mountpoint = scratch.directory("mnt");
+    for missing in ["missing.tar", "missing.tar.xz", "./missing.deb"] {
+        run(outcrop().args(["ls", missing])).fails(2).says("missing").says("No such file");
+    }
     run(outcrop().args(["mount", "-l", "/no/such.tar"]).arg(&mountpoint)).says("/no/such.tar");
     run(outcrop().arg("mount").arg(&mountpoint)).fails(2).says("--layer");
 }

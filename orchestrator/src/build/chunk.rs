@@ -70,7 +70,8 @@ pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> R
     let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
     // Whatever happened, the tree is only looked at again once nobody serves it.
     let unmounted = tree.unmount();
-    if let Err(error) = outcome {
+    if let Err(mut error) = outcome {
+        workshop.keep_console(&job.key, &mut error);
         super::failed::keep(workshop, job, &tree).await;
         return Err(error);
     }

@@ -38,4 +38,17 @@ pub enum BuildError {
     Worker(String),
 }
 
+impl BuildError {
+    /// Whether the host lacks something, as opposed to the build being wrong.
+    pub fn is_host_problem(&self) -> bool {
+        match self {
+            BuildError::Mount(error) => error.is_host_problem(),
+            BuildError::Guest(error) => {
+                matches!(error, crate::guest::GuestError::QemuMissing { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 pub type Result<T, E = BuildError> = std::result::Result<T, E>;

@@ -89,7 +89,7 @@ impl BuildLog {
         if self.line.is_empty() {
             return;
         }
-        let text = String::from_utf8_lossy(&self.line).into_owned();
+        let text = shown(&self.line);
         self.line.clear();
         line(&text);
         self.tail.push_back(text);
@@ -106,8 +106,7 @@ impl BuildLog {
 
     /// The last lines of output.
     pub fn tail(&self) -> Vec<String> {
-        let rest =
-            (!self.line.is_empty()).then(|| String::from_utf8_lossy(&self.line).into_owned());
+        let rest = (!self.line.is_empty()).then(|| shown(&self.line));
         self.tail.iter().cloned().chain(rest).collect()
     }
 
@@ -120,6 +119,12 @@ impl BuildLog {
             log::warn!("{}: the log is not complete: {problem}", self.path.display());
         }
     }
+}
+
+/// A line for a terminal, whose cursor the guest must not be able to move.
+fn shown(line: &[u8]) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    String::from_utf8_lossy(line).chars().map(clean).collect()
 }
 
 impl Drop for BuildLog {

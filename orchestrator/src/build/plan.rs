@@ -174,7 +174,7 @@ impl Plan {
                 continue;
             }
             components.insert(id);
-            if inquiry.store.artifact(&resolved.key(id)?)?.is_some() {
+            if inquiry.store.held_artifact(&resolved.key(id)?)?.is_some() {
                 wanted.remove(&id);
                 continue;
             }
@@ -218,8 +218,7 @@ impl Plan {
 fn earlier_durations(store: &Store) -> Result<HashMap<String, f64>> {
     let mut newest: HashMap<String, (u64, f64)> = HashMap::new();
     for key in store.keys()? {
-        if let Some(artifact) = store.artifact(&key)? {
-            let info = artifact.info;
+        if let Some(info) = store.describe(&key)? {
             let entry = newest.entry(info.name).or_insert((0, UNKNOWN_DURATION));
             if info.created >= entry.0 {
                 *entry = (info.created, info.duration);

@@ -12,7 +12,13 @@ use super::event::{Event, Observer, human_duration};
 
 /// The observer that suits stderr: live lines on a terminal, calm lines elsewhere.
 pub fn for_stderr() -> Arc<dyn Observer> {
-    if std::io::stderr().is_terminal() { Arc::new(Live::new()) } else { Arc::new(Lines::default()) }
+    let live = Live::new();
+    // A terminal that cannot redraw (TERM=dumb) would be shown nothing at all.
+    if std::io::stderr().is_terminal() && !live.bars.is_hidden() {
+        Arc::new(live)
+    } else {
+        Arc::new(Lines::default())
+    }
 }
 
 #[derive(Default)]
@@ -96,17 +102,19 @@ struct Running {
 impl Live {
     pub fn new() -> Self {
         let bars = MultiProgress::new();
-        let total = bars.add(ProgressBar::new(0));
+        // Adding a bar draws it.
+        let total = ProgressBar::new(0);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}") {
             total.set_style(style);
         }
+        let total = bars.add(total);
         total.enable_steady_tick(Duration::from_secs(1));
         let state = LiveState { counts: Counts::default(), total, running: BTreeMap::new() };
         Live { bars, state: Mutex::new(state) }
     }
 
     fn begin(&self, state: &mut LiveState, component: &str) {
-        let bar = self.bars.insert_before(&state.total, ProgressBar::new_spinner());
+        let bar = ProgressBar::new_spinner();
         if let Ok(style) =
             ProgressStyle::with_template("{spinner} {prefix:16} {elapsed:>5} {wide_msg}")
         {
@@ -114,6 +122,7 @@ impl Live {
         }
         bar.set_prefix(component.to_owned());
         bar.set_message("starting a guest");
+        let bar = self.bars.insert_before(&state.total, bar);
         bar.enable_steady_tick(Duration::from_millis(200));
         let running = Running { bar, step: String::new(), since: Instant::now() };
         state.running.insert(component.to_owned(), running);

@@ -38,6 +38,8 @@ pub struct Failure {
     pub log: PathBuf,
     /// The last lines of the log.
     pub tail: Vec<String>,
+    /// Whether there is a tree for `outcrop shell --failed`.
+    pub tree_is_kept: bool,
 }
 
 /// What came of a plan.
@@ -96,6 +98,7 @@ pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Ou
                     error: BuildError::Worker(error.to_string()),
                     log: PathBuf::new(),
                     tail: Vec::new(),
+                    tree_is_kept: false,
                 });
             }
         }
@@ -129,8 +132,9 @@ async fn build_one(workshop: &Workshop, planned: Planned) -> Result<(), Box<Fail
                 reason: error.to_string(),
                 log: log_path.display().to_string(),
             });
-            let key = key.to_string();
-            Err(Box::new(Failure { component, key, error, log: log_path, tail }))
+            let tree_is_kept = workshop.store.failed_path(&key).is_dir();
+            let (key, log) = (key.to_string(), log_path);
+            Err(Box::new(Failure { component, key, error, log, tail, tree_is_kept }))
         }
     }
 }
@@ -144,7 +148,7 @@ async fn attempt(
 ) -> Result<Artifact> {
     let _lock = lock(workshop, component, key).await?;
     // Somebody else may have built it while we waited.
-    if let Some(artifact) = workshop.store.artifact(key)? {
+    if let Some(artifact) = workshop.store.held_artifact(key)? {
         return Ok(artifact);
     }
     let started = Event::Started { component: component.to_owned(), key: key.to_string() };
@@ -155,9 +159,13 @@ async fn attempt(
         Work::Chunk(job) => chunk::build(workshop, job, &mut log).await,
         Work::System(job) => system::build(workshop, job, &mut log).await,
     };
-    if let Err(error) = &result {
-        log.note(&error.to_string());
-        *tail = log.tail();
+    match &result {
+        // What needs it may be built much later.
+        Ok(_) => drop(workshop.store.held_artifact(key)?),
+        Err(error) => {
+            log.note(&error.to_string());
+            *tail = log.tail();
+        }
     }
     log.finish();
     result

@@ -55,7 +55,10 @@ pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> 
         }
         let outcome = integrate(workshop, job, &mut tree, log, started).await;
         let unmounted = tree.unmount();
-        outcome?;
+        outcome.map_err(|mut error| {
+            workshop.keep_console(&job.key, &mut error);
+            error
+        })?;
         unmounted?;
     }
     let description = Description {

@@ -86,11 +86,27 @@ impl Workshop {
             .await
     }
 
+    /// Keeps the console of a guest that died beside the build's log: the directory that the guest
+    /// ran in goes.
+    pub fn keep_console(&self, key: &Key, error: &mut BuildError) {
+        let BuildError::Guest(error) = error else { return };
+        error.move_console_log(|from| {
+            let to = self.store.log_path(key).with_extension("console");
+            match std::fs::rename(&from, &to) {
+                Ok(()) => Some(to),
+                Err(error) => {
+                    log::warn!("cannot keep {} as {}: {error}", from.display(), to.display());
+                    None
+                }
+            }
+        });
+    }
+
     /// The artifacts of keys that the plan has built or found.
     pub fn artifacts(&self, keys: &[Key]) -> Result<Vec<Artifact>> {
         keys.iter()
             .map(|key| {
-                self.store.artifact(key)?.ok_or_else(|| {
+                self.store.held_artifact(key)?.ok_or_else(|| {
                     BuildError::Invalid(format!(
                         "the artifact {key} has gone from the store; build again"
                     ))

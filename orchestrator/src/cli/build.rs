@@ -131,12 +131,26 @@ fn report(
         eprintln!("{} built in {}", outcome.built.len(), human_duration(took));
         return Ok(());
     };
+    if !outcome.skipped.is_empty() {
+        eprintln!("not tried: {}", outcome.skipped.join(", "));
+    }
     let others = match outcome.failures.len() {
         1 => String::new(),
         more => format!(" and {} more", more.saturating_sub(1)),
     };
-    let error = format!("{}{others} failed: {}", first.component, first.error);
-    Err(CommandError::build(error).hint(format!(
+    // The progress has shown all of it.
+    let reason = first.error.to_string();
+    let reason = reason.lines().next().unwrap_or_default();
+    let message = format!("{}{others} failed: {reason}", first.component);
+    if first.error.is_host_problem() {
+        let hint = "`outcrop doctor` checks everything that a host needs";
+        return Err(CommandError::host(message).hint(hint));
+    }
+    let error = CommandError::build(message);
+    if !first.tree_is_kept {
+        return Err(error);
+    }
+    Err(error.hint(format!(
         "look around in its tree with: outcrop shell --failed {} --definitions {}",
         first.component,
         arguments.definitions.definitions.display()

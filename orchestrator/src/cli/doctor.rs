@@ -64,7 +64,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     if missing == 0 {
         return Ok(());
     }
-    Err(CommandError::host(format!("{missing} things are missing")))
+    let things = if missing == 1 { "1 thing is" } else { &format!("{missing} things are") };
+    Err(CommandError::host(format!("{things} missing")))
 }
 
 fn show(finding: &Finding, json: bool) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::printable::printable_lines;
+
 /// Exit codes of every command (docs/operations.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -52,7 +54,7 @@ impl CommandError {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "outcrop: {}", self.message)?;
+        write!(f, "outcrop: {}", printable_lines(&self.message))?;
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
         }

@@ -9,6 +9,7 @@ use outcrop_fs::sysroot::Sysroot;
 
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
+use super::printable::printable;
 use super::tree;
 
 /// List what is in an artifact, a built system or a layer, without mounting it
@@ -123,7 +124,8 @@ fn show(
             }
             _ => meta.size.to_string(),
         };
-        let arrow = target.map(|target| format!(" -> {target}")).unwrap_or_default();
+        let arrow = target.map(|target| format!(" -> {}", printable(&target))).unwrap_or_default();
+        let path = printable(&path);
         writeln!(
             out,
             "{}{} {:3} {:>5} {:>5} {size:>10} {path}{arrow}",

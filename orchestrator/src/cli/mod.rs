@@ -16,6 +16,7 @@ mod log;
 mod ls;
 mod mount;
 mod overlaps;
+mod printable;
 mod project;
 mod shell;
 mod source;

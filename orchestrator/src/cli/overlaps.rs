@@ -4,6 +4,7 @@ use outcrop_fs::sysroot::{Options, Sysroot};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult, Exit};
+use super::printable::printable;
 use super::tree::{self, TreeArguments};
 
 /// List paths that more than one layer brings, with different content
@@ -27,7 +28,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let overlaps = sysroot.overlaps()?;
     for overlap in &overlaps {
         let path = String::from_utf8_lossy(&overlap.path);
-        println!("{path}: {} hides {}", overlap.shown, overlap.hidden);
+        println!("{}: {} hides {}", printable(&path), overlap.shown, overlap.hidden);
     }
     if arguments.check && !overlaps.is_empty() {
         let text = format!("{} paths overlap", overlaps.len());

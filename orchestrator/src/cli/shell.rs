@@ -1,5 +1,6 @@
 //! `outcrop shell`: a guest shell in the sysroot of a component.
 
+use crate::build::BuildError;
 use crate::build::plan::Work;
 use crate::build::progress::for_stderr;
 use crate::build::shell::{Errand, in_chunk, in_system};
@@ -60,7 +61,13 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             }
             Work::System(job) => in_system(&workshop, job, &errand).await,
         };
-        exit.map_err(CommandError::from)
+        exit.map_err(|mut error| {
+            if let BuildError::Guest(error) = &mut error {
+                // It lay in the directory that has gone with the guest.
+                error.move_console_log(|_| None);
+            }
+            CommandError::from(error)
+        })
     })?;
     if arguments.command.is_some() && !exit.success() {
         return Err(CommandError::build(format!("the command ended with {exit}")));

@@ -66,8 +66,7 @@ pub fn run(command: &Command) -> CommandResult {
 
 fn list(context: &Context, json: bool) -> CommandResult {
     for key in context.store.keys()? {
-        let Some(artifact) = context.store.artifact(&key)? else { continue };
-        let info = artifact.info;
+        let Some(info) = context.store.describe(&key)? else { continue };
         if json {
             println!("{}", serde_json::to_string(&info).unwrap_or_default());
         } else {

@@ -83,7 +83,7 @@ pub fn find_artifact(context: &Context, text: &str) -> CommandResult<Artifact> {
     match keys.as_slice() {
         [] => Err(CommandError::input(format!("the store has no artifact {text}"))
             .hint("`outcrop store list` shows what is there")),
-        [key] => match context.store.artifact(key)? {
+        [key] => match context.store.held_artifact(key)? {
             Some(artifact) => Ok(artifact),
             None => Err(CommandError::input(format!("the artifact {key} is damaged"))
                 .hint("build it again")),
@@ -104,7 +104,7 @@ pub fn find_component(
     let project = Project::open(context, definitions, name, None)?;
     let resolved = project.resolve(context, name, &|_, _| {})?;
     let key = resolved.key(resolved.target)?;
-    context.store.artifact(&key)?.ok_or_else(|| {
+    context.store.held_artifact(&key)?.ok_or_else(|| {
         CommandError::input(format!("{name} is not built (its key is {key})"))
             .hint(format!("build it with: outcrop build {name}"))
     })
@@ -127,11 +127,17 @@ pub fn open_target(
     Ok(Sysroot::new(layers, Options::default())?)
 }
 
+const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2", ".deb"];
+
 /// Definitions are named without a colon, and their files end in `.morph`; everything that exists
 /// as a file or has a scheme is a layer.
 fn looks_like_layer(target: &str) -> bool {
     let scheme = ["git:", "dir:", "list:", "tar:", "oci:"].iter().any(|s| target.starts_with(s));
     let path = target.split_once("@/").map_or(target, |(path, _)| path);
+    // Also where it does not exist: that is then what is to be said.
+    let archive = ARCHIVES.iter().any(|ending| path.ends_with(ending));
     let path = std::path::Path::new(path);
-    scheme || (path.is_file() && path.extension().is_none_or(|extension| extension != "morph"))
+    scheme
+        || archive
+        || (path.is_file() && path.extension().is_none_or(|extension| extension != "morph"))
 }

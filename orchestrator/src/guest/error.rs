@@ -99,6 +99,23 @@ pub enum GuestError {
     Terminal(#[source] std::io::Error),
 }
 
+impl GuestError {
+    /// Lets `move_away` take the console's log, which lies where the guest ran, to a place that
+    /// lasts; `None` from it means that the log is lost.
+    pub fn move_console_log(&mut self, move_away: impl FnOnce(PathBuf) -> Option<PathBuf>) {
+        let (GuestError::QemuEnded { last_words, .. }
+        | GuestError::KernelPanicked { last_words, .. }
+        | GuestError::AgentDied { last_words, .. }
+        | GuestError::StartTimeout { last_words, .. }
+        | GuestError::Unresponsive { last_words, .. }
+        | GuestError::CommandTimeout { last_words, .. }) = self
+        else {
+            return;
+        };
+        last_words.log = last_words.log.take().and_then(move_away);
+    }
+}
+
 /// Tells from the console why a guest is gone.
 pub(super) fn explain_end(status: String, last_words: LastWords) -> GuestError {
     let after = |mark: &str| {
@@ -150,6 +167,16 @@ mod tests {
     fn the_console_cannot_control_the_users_terminal() {
         let last_words = LastWords { text: "a\x1b[2Jb\r\n".into(), log: None };
         assert_eq!(last_words.to_string(), "\nthe end of its console:\n  | a [2Jb");
+    }
+
+    #[test]
+    fn a_console_log_that_is_moved_or_lost_is_named_truly() {
+        let last_words = LastWords { text: "x".into(), log: Some("/run/1/console.log".into()) };
+        let mut error = explain_end("signal: 9".into(), last_words);
+        error.move_console_log(|_| Some("/logs/a.console".into()));
+        assert!(error.to_string().ends_with("all of it is in /logs/a.console"));
+        error.move_console_log(|_| None);
+        assert!(!error.to_string().contains("all of it"));
     }
 
     #[test]

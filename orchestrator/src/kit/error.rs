@@ -48,7 +48,7 @@ pub enum Error {
     Apt { program: &'static str, doing: &'static str, status: String, message: String },
 
     #[error(
-        "package {package}: the SHA-256 of the downloaded file is {actual}, the signed index says \
+        "package {package}: the SHA-256 of the downloaded file is {actual} instead of \
          {expected}; the file was removed, try again or use another mirror"
     )]
     Checksum { package: String, expected: String, actual: String },

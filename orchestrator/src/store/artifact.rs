@@ -53,16 +53,10 @@ pub struct Hold {
 }
 
 impl Artifact {
-    /// Protects the artifact from garbage collection; an error if it is gone already.
-    pub fn hold(&self) -> Result<Hold> {
-        let info = self.tar.with_file_name(INFO);
-        match lock::share(&info)? {
-            Some(file) => Ok(Hold { _file: file }),
-            None => Err(Error::Damaged {
-                path: info,
-                problem: "the artifact was removed meanwhile; run the command again".to_owned(),
-            }),
-        }
+    /// Protects the artifact from garbage collection; `None` if it is gone already.
+    pub fn hold(&self) -> Result<Option<Hold>> {
+        let file = lock::share(&self.tar.with_file_name(INFO))?;
+        Ok(file.map(|file| Hold { _file: file }))
     }
 }
 

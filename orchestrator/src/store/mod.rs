@@ -9,6 +9,7 @@ mod files;
 mod key;
 mod lock;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use error::Context;
+use parking_lot::Mutex;
 
 pub use artifact::{Artifact, ArtifactInfo, Draft, Hold};
 pub(crate) use collect::sha256;
@@ -46,6 +48,8 @@ struct Inner {
     /// Drafts live here.
     temporary: lock::Lease,
     counter: AtomicU64,
+    /// Artifacts that no garbage collection may remove while this store is open.
+    held: Mutex<HashMap<Key, Hold>>,
 }
 
 /// A directory of one running process, see [`Store::run_directory`].
@@ -92,8 +96,12 @@ impl Store {
         }
         let temporary = root.join("tmp");
         lock::clean_stale(&temporary, &mut |_| {})?;
-        let inner =
-            Inner { temporary: lock::Lease::take(&temporary)?, root, counter: AtomicU64::new(0) };
+        let inner = Inner {
+            temporary: lock::Lease::take(&temporary)?,
+            root,
+            counter: AtomicU64::new(0),
+            held: Mutex::default(),
+        };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -162,6 +170,29 @@ impl Store {
                 Ok(None)
             }
         }
+    }
+
+    /// The artifact of a key as [`Store::artifact`] finds it, which from then on no garbage
+    /// collection removes until this store and its clones are closed.
+    pub fn held_artifact(&self, key: &Key) -> Result<Option<Artifact>> {
+        let Some(artifact) = self.artifact(key)? else { return Ok(None) };
+        if self.inner.held.lock().contains_key(key) {
+            return Ok(Some(artifact));
+        }
+        match artifact.hold()? {
+            Some(hold) => {
+                self.inner.held.lock().insert(key.clone(), hold);
+                Ok(Some(artifact))
+            }
+            // Removed between the two steps.
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of an artifact, without marking it as just used.
+    pub fn describe(&self, key: &Key) -> Result<Option<ArtifactInfo>> {
+        let found = artifact::read(&self.artifact_directory(key))?;
+        Ok(found.and_then(Result::ok).map(|artifact| artifact.info))
     }
 
     /// Begins an artifact.

@@ -188,7 +188,7 @@ fn gc_goes_by_least_recent_use_and_spares_the_kept_and_the_held() {
         directory.set_modified(time).unwrap();
     }
     // The oldest is used once more, the next is kept, the next is held.
-    let _hold = store.artifact(&keys[2]).unwrap().unwrap().hold().unwrap();
+    let _hold = store.artifact(&keys[2]).unwrap().unwrap().hold().unwrap().unwrap();
     let two = File::open(store.artifact_directory(&keys[2])).unwrap();
     two.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1002)).unwrap();
     store.artifact(&keys[0]).unwrap().unwrap();
@@ -203,6 +203,27 @@ fn gc_goes_by_least_recent_use_and_spares_the_kept_and_the_held() {
     left.sort();
     assert_eq!(store.keys().unwrap(), left);
     assert!(entries(&store.root().join("locks")).is_empty());
+}
+
+#[test]
+fn what_an_open_store_holds_outlives_a_collection_and_looking_is_not_use() {
+    let place = tempfile::tempdir().unwrap();
+    let (user, collector) = (open(&place), open(&place));
+    let (held, free) = (key("held", 1), key("free", 2));
+    publish(&user, &held, b"held").unwrap();
+    publish(&user, &free, b"free").unwrap();
+    let directory = File::open(user.artifact_directory(&free)).unwrap();
+    directory.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
+    assert_eq!(user.describe(&free).unwrap(), Some(info(&free, b"free")));
+    let used = directory.metadata().unwrap().modified().unwrap();
+    assert_eq!(used, SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
+    assert!(user.held_artifact(&held).unwrap().is_some());
+    assert!(user.held_artifact(&held).unwrap().is_some(), "holding twice is holding");
+    assert_eq!(collector.gc(0, &HashSet::new()).unwrap().removed, std::slice::from_ref(&free));
+    assert_eq!(user.held_artifact(&free).unwrap(), None);
+    assert_eq!(user.describe(&free).unwrap(), None);
+    drop(user);
+    assert_eq!(collector.gc(0, &HashSet::new()).unwrap().removed, [held]);
 }
 
 #[test]
