@@ -339,11 +339,22 @@ impl Index {
         Ok(holder)
     }
 
+    /// The number of the directory that holds a node's first name. A directory is never a link: one
+    /// that says so could lead a walk upwards down again, without end.
+    pub fn parent(&self, number: u64) -> Result<u32> {
+        let parent = self.node(number)?.parent;
+        if self.record(parent)?.is_link() {
+            return Err(damaged(self.record_offset(parent), "a directory is a link"));
+        }
+        Ok(parent)
+    }
+
     fn record(&self, number: u32) -> Result<Record> {
         let bytes = self.item(Section::Records, u64::from(number), RECORD_SIZE)?;
         let record = Record::decode(bytes).ok_or(SHORT)?;
         // The root is its own parent; all others come after theirs, so no walk upwards is endless.
-        if record.parent >= number && number != 0 {
+        let in_order = if number == 0 { record.parent == 0 } else { record.parent < number };
+        if !in_order {
             return Err(damaged(self.record_offset(number), "a parent comes after its child"));
         }
         Ok(record)

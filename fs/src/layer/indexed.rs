@@ -226,7 +226,7 @@ impl Layer for IndexedLayer {
     }
 
     fn parent(&self, of: Entry) -> Result<Entry> {
-        Ok(entry(self.node(of)?.parent))
+        Ok(entry(self.ask(|index| index.parent(of.0))?))
     }
 
     fn subdirectories(&self, directory: Entry) -> Result<u32> {
