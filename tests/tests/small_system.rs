@@ -1,0 +1,80 @@
+//! A system of one chunk, which takes shell and C library from the kit: assembly, integration,
+//! export and boot in a minute. The real thing is in `minimal.rs`.
+
+use std::path::Path;
+use std::process::Command;
+
+use outcrop_tests::definitions::{fresh_name, tree};
+use outcrop_tests::{Scratch, guests_can_run, outcrop, run};
+
+/// Installs a shell, what it needs, a few tools, and an init that gives a shell on the console.
+const INSTALL: &str = r#"cd "$DESTDIR"
+mkdir -p bin sbin etc dev proc sys tmp run lib64 lib/x86_64-linux-gnu
+cp /usr/bin/dash bin/sh
+cp /usr/bin/cat /usr/bin/stat /usr/bin/ls bin/
+for program in bin/*; do
+  ldd "$program" | sed -n 's/.*=> \([^ ]*\) .*/\1/p' | while read -r library; do
+    cp -L "$library" lib/x86_64-linux-gnu/
+  done
+done
+cp -L /lib64/ld-linux-x86-64.so.2 lib64/
+printf '#!/bin/sh\nexec </dev/console >/dev/console 2>&1\nwhile :; do /bin/sh -i; done\n' > sbin/init
+chmod 0755 sbin/init
+cp bin/cat bin/suid-cat
+chmod 4711 bin/suid-cat
+echo first > etc/changed
+echo theirs > etc/theirs
+chown 1234:5678 etc/theirs
+"#;
+
+fn definitions(scratch: &Scratch, chunk: &str) -> std::path::PathBuf {
+    let directory = tree(scratch, &[(chunk, &[], INSTALL)]);
+    let path = format!("defs/strata/all/{chunk}.morph");
+    let mut text = std::fs::read_to_string(scratch.join(&path)).unwrap();
+    text += &format!(
+        "devices:\n- {{type: c, filename: /dev/console, permissions: '0600', major: 5, minor: 1, uid: 0, gid: 0}}\n\
+         - {{type: c, filename: /dev/null, permissions: '0666', major: 1, minor: 3, uid: 0, gid: 0}}\n\
+         system-integration:\n  {chunk}-misc:\n    00-first:\n    - echo \"and $MORPH_ARCH\" >> /etc/changed\n    - echo made > /etc/created\n"
+    );
+    scratch.file(&path, text);
+    scratch.file(
+        "defs/systems/small.morph",
+        "name: small\nkind: system\narch: x86_64\nstrata:\n- morph: strata/all.morph\n",
+    );
+    directory
+}
+
+fn command(verb: &str, definitions: &Path) -> Command {
+    let mut command = outcrop();
+    command.arg(verb).arg("--definitions").arg(definitions);
+    command
+}
+
+#[test]
+fn a_small_system_is_assembled_exported_and_booted() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let definitions = definitions(&scratch, &fresh_name("small"));
+    run(command("build", &definitions).arg("systems/small")).ok();
+    let cat = |path: &str| run(command("cat", &definitions).args(["small", path])).ok().stdout;
+    assert_eq!(cat("/etc/changed"), "first\nand x86_64\n");
+    assert_eq!(cat("/etc/created"), "made\n");
+    let listed = run(command("ls", &definitions).args(["small", "-R"])).ok().stdout;
+    assert!(!listed.contains("/usr/bin/gcc"), "{listed}");
+    for format in ["squashfs", "ext4", "cpio"] {
+        let image = scratch.join(&format!("small.{format}"));
+        let mut export = command("export", &definitions);
+        run(export.args(["small", "--format", format, "--output"]).arg(&image)).ok();
+        let script = "cat /etc/changed; stat -c '%a %u:%g' /bin/suid-cat /etc/theirs; \
+                      stat -c '%t:%T' /dev/null";
+        let said = run(outcrop().arg("boot").arg(&image).args(["--command", script])).ok().stdout;
+        for wanted in ["and x86_64", "4711 0:0", "644 1234:5678", "1:3"] {
+            assert!(said.contains(wanted), "{format}: {wanted} is not in\n{said}");
+        }
+        run(outcrop().arg("boot").arg(&image).args(["--command", "exit 3"]))
+            .fails(1)
+            .says("exit status 3");
+    }
+}
