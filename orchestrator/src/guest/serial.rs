@@ -17,16 +17,16 @@ pub(super) struct Step {
     pub answer: Vec<u8>,
 }
 
-/// A sum as typed, and worked out. `number` makes each one different.
-fn sum(number: u32) -> (String, String) {
-    let base = 500_000_u64;
-    (format!("$(({base}+{number}))"), (base.saturating_add(number.into())).to_string())
+/// A word as typed, and as a shell reads it: quotes in the middle, which any shell takes away, keep
+/// the echo of what is typed from looking like the answer. `number` makes each one different.
+fn riddle(number: u32) -> (String, String) {
+    (format!("n''{number:06}"), format!("n{number:06}"))
 }
 
 /// Finds out whether a shell listens. Each attempt needs another number. The leading newline wakes
 /// an init that asks for Enter.
 pub(super) fn greeting(number: u32) -> Step {
-    let (typed, answer) = sum(number);
+    let (typed, answer) = riddle(number);
     Step {
         typed: format!("\necho outcrop-ready-{typed}\n").into_bytes(),
         answer: format!("outcrop-ready-{answer}").into_bytes(),
@@ -57,7 +57,7 @@ pub(super) fn deposit(command: &[u8], number: u32) -> Vec<Step> {
         .into_iter()
         .zip(numbers)
         .map(|(piece, number)| {
-            let (typed, answer) = sum(number);
+            let (typed, answer) = riddle(number);
             let before = if std::mem::take(&mut first) { "" } else { "$outcrop" };
             Step {
                 typed: format!("outcrop={before}'{piece}'; echo outcrop-got-{typed}\n").into(),
@@ -77,10 +77,10 @@ pub(super) struct Execution {
 
 /// Runs what was deposited, in a shell of its own.
 pub(super) fn execution(number: u32) -> Execution {
-    let (typed, answer) = sum(number);
+    let (typed, answer) = riddle(number);
     let line = format!(
         "echo outcrop-begin-{typed}; sh -c \"$(printf %b \"$outcrop\")\" </dev/null; \
-         echo \"outcrop-end-{typed}-$?.\"\n"
+         echo outcrop-end-{typed}-$?.\n"
     );
     Execution {
         typed: line.into_bytes(),
@@ -175,9 +175,9 @@ mod tests {
     #[test]
     fn half_a_status_is_not_taken_for_all_of_it() {
         let run = execution(1);
-        let console = b"outcrop-begin-500001\nx\noutcrop-end-500001-12";
+        let console = b"outcrop-begin-n000001\nx\noutcrop-end-n000001-12";
         assert_eq!(run.result(console), None);
-        let console = b"outcrop-begin-500001\nx\noutcrop-end-500001-12.";
+        let console = b"outcrop-begin-n000001\nx\noutcrop-end-n000001-12.";
         assert_eq!(run.result(console), Some((b"x\n".to_vec(), 12)));
     }
 
