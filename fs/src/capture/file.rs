@@ -5,42 +5,33 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::index_sink::{IndexSink, builder};
-use super::options::{CaptureOptions, CaptureReport};
-use super::write::{Output, capture};
+use super::options::{CaptureOptions, CaptureReport, IndexedCapture};
+use super::write::{Output, capture, capture_indexed};
 use crate::error::{Error, Result};
 use crate::filesystem::Filesystem;
 use crate::node::Ino;
 
-/// Captures into the file `tar`, and its index into `index` if one is given.
-///
-/// Both are written beside under other names, synced, then renamed, the index first: whoever sees
-/// the tar finds its index. On any error nothing new remains and what was there before stays.
+/// Captures into the file `tar`, written beside under another name, synced, then renamed. On any
+/// error nothing new remains and what was there before stays.
 ///
 /// # Errors
-/// As [`capture`], and failures to make, sync or rename the files.
+/// As [`capture`], and failures to make, sync or rename the file.
 pub fn capture_to_file(
     fs: &dyn Filesystem,
     root: Ino,
     tar: &Path,
-    index: Option<(&Path, Box<dyn IndexSink>)>,
     options: &CaptureOptions<'_>,
 ) -> Result<CaptureReport> {
-    let (index_path, sink) = index.unzip();
     let mut draft = draft_beside(tar)?;
     let output = Output { writer: draft.as_file_mut(), name: tar };
-    let report = capture(fs, root, output, sink, options)?;
+    let report = capture(fs, root, output, options)?;
     sync(draft.as_file(), tar)?;
-    if let (Some(path), Some(bytes)) = (index_path, &report.index) {
-        let mut draft = draft_beside(path)?;
-        draft.write_all(bytes).map_err(|source| Error::host("cannot write", path, source))?;
-        sync(draft.as_file(), path)?;
-        publish(draft, path)?;
-    }
     publish(draft, tar)?;
     Ok(report)
 }
 
-/// [`capture_to_file`] with the index that layers are opened through.
+/// As [`capture_to_file`], with the index that layers are opened through. The index appears
+/// first: whoever sees the tar finds its index.
 ///
 /// # Errors
 /// As [`capture_to_file`].
@@ -50,9 +41,29 @@ pub fn capture_with_index(
     tar: &Path,
     index: &Path,
     options: &CaptureOptions<'_>,
-) -> Result<CaptureReport> {
-    let sink = builder(&tar.display().to_string());
-    capture_to_file(fs, root, tar, Some((index, sink)), options)
+) -> Result<IndexedCapture> {
+    capture_to_files(fs, root, tar, (index, builder(&tar.display().to_string())), options)
+}
+
+pub(super) fn capture_to_files(
+    fs: &dyn Filesystem,
+    root: Ino,
+    tar: &Path,
+    (index, sink): (&Path, Box<dyn IndexSink>),
+    options: &CaptureOptions<'_>,
+) -> Result<IndexedCapture> {
+    let mut draft = draft_beside(tar)?;
+    let output = Output { writer: draft.as_file_mut(), name: tar };
+    let captured = capture_indexed(fs, root, output, sink, options)?;
+    sync(draft.as_file(), tar)?;
+    let mut indexed = draft_beside(index)?;
+    indexed
+        .write_all(&captured.index)
+        .map_err(|source| Error::host("cannot write", index, source))?;
+    sync(indexed.as_file(), index)?;
+    publish(indexed, index)?;
+    publish(draft, tar)?;
+    Ok(captured)
 }
 
 fn draft_beside(path: &Path) -> Result<tempfile::NamedTempFile> {

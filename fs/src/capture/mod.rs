@@ -17,9 +17,10 @@ mod tests;
 pub use file::{capture_to_file, capture_with_index};
 pub use index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 pub use options::{
-    CaptureOptions, CaptureReport, Exclude, MtimePolicy, OnProgress, Progress, Skipped,
+    CaptureOptions, CaptureReport, Exclude, IndexedCapture, MtimePolicy, OnProgress, Progress,
+    Skipped,
 };
 pub use walk::{Visit, walk};
-pub use write::{Output, capture, extents};
+pub use write::{Output, capture, capture_indexed, extents};
 
 pub use crate::archive::write::Extent;

@@ -61,14 +61,19 @@ pub struct Skipped {
     pub reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptureReport {
     pub entries: u64,
     /// Length of the stream in bytes.
     pub bytes: u64,
+    pub skipped: Vec<Skipped>,
+}
+
+/// A capture whose stream was digested and indexed as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedCapture {
+    pub report: CaptureReport,
     /// SHA-256 of the stream.
     pub sha256: [u8; 32],
-    /// The finished index, if one was asked for.
-    pub index: Option<Vec<u8>>,
-    pub skipped: Vec<Skipped>,
+    pub index: Vec<u8>,
 }

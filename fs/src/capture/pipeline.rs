@@ -36,7 +36,7 @@ pub(super) struct Chunk {
 /// What the digesting thread has in the end.
 pub(super) struct Digested {
     pub sha256: [u8; 32],
-    pub index: Option<Box<dyn IndexSink>>,
+    pub index: Box<dyn IndexSink>,
 }
 
 /// The capturing thread's end.
@@ -49,7 +49,7 @@ pub(super) struct Pipeline<'scope> {
 impl<'scope> Pipeline<'scope> {
     pub fn start(
         scope: &'scope Scope<'scope, '_>,
-        index: Option<Box<dyn IndexSink>>,
+        index: Box<dyn IndexSink>,
     ) -> Result<Pipeline<'scope>> {
         let (full, chunks) = sync_channel(CHUNKS);
         let (give_back, empty) = sync_channel(CHUNKS);
@@ -85,7 +85,7 @@ impl<'scope> Pipeline<'scope> {
 fn digest(
     chunks: &Receiver<Chunk>,
     give_back: &SyncSender<Chunk>,
-    mut index: Option<Box<dyn IndexSink>>,
+    mut index: Box<dyn IndexSink>,
 ) -> Result<Digested> {
     let mut stream = Sha256::new();
     let mut file = Sha256::new();
@@ -99,9 +99,7 @@ fn digest(
                     if digest {
                         node.digest = Some(file.finalize_reset().into());
                     }
-                    if let Some(index) = &mut index {
-                        index.add(&path, *node)?;
-                    }
+                    index.add(&path, *node)?;
                 }
             }
         }

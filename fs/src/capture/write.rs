@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
-use super::options::{CaptureOptions, CaptureReport, Progress, Skipped};
-use super::pipeline::{CHUNK, Chunk, Mark, Pipeline};
+use super::options::{CaptureOptions, CaptureReport, IndexedCapture, Progress, Skipped};
+use super::pipeline::{CHUNK, Chunk, Digested, Mark, Pipeline};
 use super::walk::{Visit, at, display, walk};
 use crate::archive::write::{BLOCK, Body, Entry, Extent, TRAILER, append_header, padding};
 use crate::error::{Errno, Error, Result};
@@ -33,49 +33,62 @@ pub fn capture(
     fs: &dyn Filesystem,
     root: Ino,
     output: Output<'_>,
-    index: Option<Box<dyn IndexSink>>,
     options: &CaptureOptions<'_>,
 ) -> Result<CaptureReport> {
+    stream(fs, root, output, options, None)
+}
+
+/// As [`capture`], with an index and the stream's digest made on a second thread meanwhile.
+///
+/// # Errors
+/// As [`capture`], and failures of the index.
+pub fn capture_indexed(
+    fs: &dyn Filesystem,
+    root: Ino,
+    output: Output<'_>,
+    index: Box<dyn IndexSink>,
+    options: &CaptureOptions<'_>,
+) -> Result<IndexedCapture> {
     std::thread::scope(|scope| {
-        let wants_digests = options.digest && index.is_some();
         let pipeline = Pipeline::start(scope, index)?;
-        let chunk = pipeline.first().unwrap_or_default();
-        let mut writer = Writer {
-            fs,
-            output,
-            options,
-            wants_digests,
-            pipeline: &pipeline,
-            chunk,
-            written: 0,
-            entries: 0,
-            skipped: Vec::new(),
-        };
-        let outcome = walk(fs, root, options.exclude, &mut |visit| writer.visit(visit))
-            .and_then(|()| writer.finish());
-        let (written, entries, skipped) = (writer.written, writer.entries, writer.skipped);
+        let outcome = stream(fs, root, output, options, Some(&pipeline));
         // A failure of the other thread explains why this one could not go on.
-        let digested = match (outcome, pipeline.finish()) {
+        let (report, Digested { sha256, index }) = match (outcome, pipeline.finish()) {
             (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
-            (Ok(()), Ok(digested)) => digested,
+            (Ok(report), Ok(digested)) => (report, digested),
         };
-        let sha256 = digested.sha256;
-        let index = digested.index.map(|index| index.finish(written, sha256)).transpose()?;
-        Ok(CaptureReport { entries, bytes: written, sha256, index, skipped })
+        let index = index.finish(report.bytes, sha256)?;
+        Ok(IndexedCapture { report, sha256, index })
     })
+}
+
+fn stream(
+    fs: &dyn Filesystem,
+    root: Ino,
+    output: Output<'_>,
+    options: &CaptureOptions<'_>,
+    pipeline: Option<&Pipeline<'_>>,
+) -> Result<CaptureReport> {
+    let chunk = match pipeline {
+        Some(pipeline) => pipeline.first().unwrap_or_default(),
+        None => Chunk { bytes: Vec::with_capacity(CHUNK), marks: Vec::new() },
+    };
+    let report = CaptureReport::default();
+    let mut writer = Writer { fs, output, options, pipeline, chunk, report };
+    walk(fs, root, options.exclude, &mut |visit| writer.visit(visit))?;
+    writer.finish()?;
+    Ok(writer.report)
 }
 
 struct Writer<'a, 'o, 's> {
     fs: &'a dyn Filesystem,
     output: Output<'o>,
     options: &'a CaptureOptions<'a>,
-    wants_digests: bool,
-    pipeline: &'a Pipeline<'s>,
+    /// Who digests and indexes, if anybody.
+    pipeline: Option<&'a Pipeline<'s>>,
     chunk: Chunk,
-    /// Bytes handed to the output: the stream's position without the chunk in hand.
-    written: u64,
-    entries: u64,
-    skipped: Vec<Skipped>,
+    /// `bytes` counts what was handed to the output: the position without the chunk in hand.
+    report: CaptureReport,
 }
 
 impl Writer<'_, '_, '_> {
@@ -85,10 +98,10 @@ impl Writer<'_, '_, '_> {
         metadata.mtime = self.options.mtime.apply(metadata.mtime);
         if metadata.kind == Kind::Socket {
             let reason = "tar cannot carry sockets";
-            self.skipped.push(Skipped { path: visit.path.to_vec(), reason });
+            self.report.skipped.push(Skipped { path: visit.path.to_vec(), reason });
             return Ok(());
         }
-        self.entries += 1;
+        self.report.entries += 1;
         let path = prefixed(self.options.prefix, visit.path);
         let (xattrs, content, digest) = match visit.hard_link {
             Some(first) => {
@@ -104,8 +117,10 @@ impl Writer<'_, '_, '_> {
                 (xattrs, content, digest)
             }
         };
-        let node = Box::new(IndexNode { metadata, content, xattrs, digest: None });
-        self.chunk.marks.push(Mark::Entry { path, node, digest });
+        if self.pipeline.is_some() {
+            let node = Box::new(IndexNode { metadata, content, xattrs, digest: None });
+            self.chunk.marks.push(Mark::Entry { path, node, digest });
+        }
         if self.chunk.bytes.len() >= CHUNK {
             self.exchange()?;
         }
@@ -133,6 +148,10 @@ impl Writer<'_, '_, '_> {
                 Ok((IndexContent::None, false))
             }
         }
+    }
+
+    fn wants_digests(&self) -> bool {
+        self.options.digest && self.pipeline.is_some()
     }
 
     fn xattrs(&self, ino: Ino) -> Result<Xattrs> {
@@ -166,13 +185,13 @@ impl Writer<'_, '_, '_> {
         let Some(extents) = extents else {
             self.header(path, metadata, xattrs, Body::Data)?;
             let offset = self.position();
-            let digest = self.wants_digests;
+            let digest = self.wants_digests();
             self.data(ino, path, Extent { offset: 0, length: size }, digest)?;
             self.pad(size);
             return Ok((IndexContent::Data { offset }, digest));
         };
         let stored = self.header(path, metadata, xattrs, Body::Sparse(&extents))?;
-        let digest = self.wants_digests && size.saturating_sub(stored) <= MOST_ZEROS_DIGESTED;
+        let digest = self.wants_digests() && size.saturating_sub(stored) <= MOST_ZEROS_DIGESTED;
         let mut runs = Vec::with_capacity(extents.len());
         let mut end = 0;
         for extent in &extents {
@@ -226,7 +245,7 @@ impl Writer<'_, '_, '_> {
     }
 
     fn position(&self) -> u64 {
-        self.written.saturating_add(self.chunk.bytes.len() as u64)
+        self.report.bytes.saturating_add(self.chunk.bytes.len() as u64)
     }
 
     /// Writes the chunk and takes the next one.
@@ -235,10 +254,15 @@ impl Writer<'_, '_, '_> {
             .writer
             .write_all(&self.chunk.bytes)
             .map_err(|source| Error::host("cannot write", self.output.name, source))?;
-        self.written = self.position();
-        let chunk = std::mem::take(&mut self.chunk);
-        self.chunk = self.pipeline.exchange(chunk).ok_or(Error::Os(Errno::PIPE))?;
-        let progress = Progress { entries: self.entries, bytes: self.written };
+        self.report.bytes = self.position();
+        match self.pipeline {
+            Some(pipeline) => {
+                let chunk = std::mem::take(&mut self.chunk);
+                self.chunk = pipeline.exchange(chunk).ok_or(Error::Os(Errno::PIPE))?;
+            }
+            None => self.chunk.bytes.clear(),
+        }
+        let progress = Progress { entries: self.report.entries, bytes: self.report.bytes };
         match self.options.progress {
             Some(report) if report(progress).is_break() => Err(Error::Os(Errno::CANCELED)),
             _ => Ok(()),

@@ -279,14 +279,14 @@ pub(super) fn capture(
         exclude,
         ..CaptureOptions::default()
     };
-    let report = outcrop_fs::capture::capture_with_index(
+    let captured = outcrop_fs::capture::capture_with_index(
         tree.sysroot.as_ref(),
         root,
         &draft.tar_path(),
         &draft.index_path(),
         &options,
     )?;
-    for skipped in &report.skipped {
+    for skipped in &captured.report.skipped {
         let path = String::from_utf8_lossy(&skipped.path);
         log::warn!("{}: {path} is not in the artifact: {}", description.name, skipped.reason);
     }
@@ -298,8 +298,8 @@ pub(super) fn capture(
         name: description.name,
         kind: description.kind.to_owned(),
         arch: description.arch,
-        digest: crate::store::hex(&report.sha256),
-        size: report.bytes,
+        digest: crate::store::hex(&captured.sha256),
+        size: captured.report.bytes,
         created,
         duration: started.elapsed().as_secs_f64(),
         inputs: description.inputs,

@@ -212,7 +212,7 @@ fn capture(arguments: &Arguments, sysroot: &Sysroot, out: &Path) -> CommandResul
     };
     let options = CaptureOptions { mtime, ..CaptureOptions::default() };
     let ino = if arguments.zone == "/" { ROOT_INO } else { root.ino };
-    let report = outcrop_fs::capture::capture_to_file(sysroot, ino, out, None, &options)?;
+    let report = outcrop_fs::capture::capture_to_file(sysroot, ino, out, &options)?;
     eprintln!("captured {} entries, {} bytes, to {}", report.entries, report.bytes, out.display());
     Ok(())
 }

@@ -202,9 +202,10 @@ impl Plan {
 
 /// The SHA-256 of the tree's tar stream, by reading all of it.
 fn digest_tree(job: &Job<'_>) -> Result<[u8; 32]> {
-    let output = Output { writer: &mut std::io::sink(), name: Path::new("nowhere") };
-    let report = capture(job.tree, job.root, output, None, &job.capture_options())?;
-    Ok(report.sha256)
+    let mut digest = Sha256::new();
+    let output = Output { writer: &mut digest, name: Path::new("nowhere") };
+    capture(job.tree, job.root, output, &job.capture_options())?;
+    Ok(digest.finalize().into())
 }
 
 /// A UUID of version 8 (RFC 9562: the maker's own derivation).

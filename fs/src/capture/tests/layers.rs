@@ -60,7 +60,7 @@ fn check(tree: &MemoryTree, remove_index: bool) {
     let nothing = SourceIdentity { size: 0, mtime: Timestamp::EPOCH, digest: None };
     let sink: Box<dyn IndexSink> = Box::new(Builder::new(nothing));
     let options = CaptureOptions { digest: true, ..CaptureOptions::default() };
-    capture_to_file(tree, ROOT_INO, &tar, Some((&index, sink)), &options).unwrap();
+    capture_to_files(tree, ROOT_INO, &tar, (&index, sink), &options).unwrap();
     let made = std::fs::read(&index).unwrap();
     if remove_index {
         std::fs::remove_file(&index).unwrap();

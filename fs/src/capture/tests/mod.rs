@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use self::decode::{decode, expected};
 use self::memory::{MemoryTree, everything, metadata};
+use super::file::capture_to_files;
 use super::*;
 use crate as outcrop_fs;
 use crate::node::ROOT_INO;
@@ -43,19 +44,19 @@ impl IndexSink for Recorder {
 fn stream(tree: &MemoryTree, options: &CaptureOptions<'_>) -> (Vec<u8>, CaptureReport) {
     let mut bytes = Vec::new();
     let output = Output { writer: &mut bytes, name: Path::new("memory") };
-    let report = capture(tree, ROOT_INO, output, None, options).unwrap();
+    let report = capture(tree, ROOT_INO, output, options).unwrap();
     (bytes, report)
 }
 
-fn indexed(tree: &MemoryTree) -> (Vec<u8>, Nodes, CaptureReport) {
+fn indexed(tree: &MemoryTree) -> (Vec<u8>, Nodes, IndexedCapture) {
     let mut bytes = Vec::new();
     let recorded = Recorded::default();
     let output = Output { writer: &mut bytes, name: Path::new("memory") };
     let options = CaptureOptions { digest: true, ..CaptureOptions::default() };
     let sink = Box::new(Recorder(recorded.clone()));
-    let report = capture(tree, ROOT_INO, output, Some(sink), &options).unwrap();
+    let captured = capture_indexed(tree, ROOT_INO, output, sink, &options).unwrap();
     let nodes = recorded.lock().unwrap().clone();
-    (bytes, nodes, report)
+    (bytes, nodes, captured)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -91,15 +92,16 @@ proptest! {
         prop_assert_eq!(decode(&bytes), want.clone());
         prop_assert_eq!(report.entries, want.len() as u64);
         prop_assert_eq!(report.bytes, bytes.len() as u64);
-        prop_assert_eq!(report.sha256, sha256(&bytes));
         prop_assert_eq!(tree.holds.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn the_index_says_what_the_stream_holds(tree in generate::tree()) {
-        let (bytes, nodes, report) = indexed(&tree);
-        let trailer = [report.bytes.to_le_bytes().as_slice(), &sha256(&bytes)].concat();
-        prop_assert_eq!(report.index, Some(trailer));
+        let (bytes, nodes, captured) = indexed(&tree);
+        let trailer = [captured.report.bytes.to_le_bytes().as_slice(), &sha256(&bytes)].concat();
+        prop_assert_eq!(captured.index, trailer);
+        prop_assert_eq!(captured.sha256, sha256(&bytes));
+        prop_assert_eq!(&bytes, &stream(&tree, &CaptureOptions::default()).0);
         let want = expected(&tree);
         prop_assert_eq!(nodes.len(), want.len());
         for ((path, node), entry) in nodes.iter().zip(want) {
@@ -227,8 +229,7 @@ fn big_tree() -> MemoryTree {
 fn a_full_disk_is_an_error_that_names_the_output() {
     let mut full = Full(1 << 20);
     let output = Output { writer: &mut full, name: Path::new("/store/x.tar") };
-    let error =
-        capture(&big_tree(), ROOT_INO, output, None, &CaptureOptions::default()).unwrap_err();
+    let error = capture(&big_tree(), ROOT_INO, output, &CaptureOptions::default()).unwrap_err();
     assert_eq!(error.errno(), Errno::NOSPC);
     assert!(error.to_string().contains("/store/x.tar"), "{error}");
 }
@@ -245,9 +246,11 @@ fn a_failed_capture_leaves_no_file_and_keeps_the_old_one() {
         let sink: Box<dyn IndexSink> = Box::new(Recorder::default());
         let index = scratch.path().join("index");
         let options = CaptureOptions::default();
-        let error = capture_to_file(&tree, ROOT_INO, path, Some((&index, sink)), &options);
-        let message = error.unwrap_err().to_string();
-        assert!(message.starts_with("cannot read /large: "), "{message}");
+        let indexed = capture_to_files(&tree, ROOT_INO, path, (&index, sink), &options);
+        let plain = capture_to_file(&tree, ROOT_INO, path, &options);
+        for error in [indexed.unwrap_err(), plain.unwrap_err()] {
+            assert!(error.to_string().starts_with("cannot read /large: "), "{error}");
+        }
     }
     let left: Vec<_> =
         std::fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().path()).collect();
@@ -261,7 +264,7 @@ fn a_file_that_shrinks_is_an_error() {
     let large = tree.node_mut(ROOT_INO).1.names[&b"large"[..]];
     tree.node_mut(large).1.cut_at = Some(100);
     let output = Output { writer: &mut io::sink(), name: Path::new("-") };
-    let error = capture(&tree, ROOT_INO, output, None, &CaptureOptions::default()).unwrap_err();
+    let error = capture(&tree, ROOT_INO, output, &CaptureOptions::default()).unwrap_err();
     assert!(error.to_string().contains("/large"), "{error}");
 }
 
@@ -278,7 +281,7 @@ fn a_failing_index_explains_the_failure() {
     }
     let output = Output { writer: &mut io::sink(), name: Path::new("-") };
     let options = CaptureOptions::default();
-    let error = capture(&big_tree(), ROOT_INO, output, Some(Box::new(Broken)), &options);
+    let error = capture_indexed(&big_tree(), ROOT_INO, output, Box::new(Broken), &options);
     assert_eq!(error.unwrap_err().to_string(), "the index is broken");
 }
 
@@ -291,7 +294,7 @@ fn progress_can_stop_a_capture() {
     };
     let options = CaptureOptions { progress: Some(&progress), ..CaptureOptions::default() };
     let output = Output { writer: &mut io::sink(), name: Path::new("-") };
-    let error = capture(&big_tree(), ROOT_INO, output, None, &options).unwrap_err();
+    let error = capture(&big_tree(), ROOT_INO, output, &options).unwrap_err();
     assert_eq!((error.errno(), calls.get()), (Errno::CANCELED, 1));
 }
 
@@ -302,8 +305,8 @@ fn a_file_and_its_index_are_published() {
     let tree = everything();
     let sink: Box<dyn IndexSink> = Box::new(Recorder::default());
     let options = CaptureOptions::default();
-    let report = capture_to_file(&tree, ROOT_INO, &tar, Some((&index, sink)), &options).unwrap();
+    let captured = capture_to_files(&tree, ROOT_INO, &tar, (&index, sink), &options).unwrap();
     assert_eq!(std::fs::read(&tar).unwrap(), stream(&tree, &options).0);
-    assert_eq!(std::fs::read(&index).ok(), report.index);
+    assert_eq!(std::fs::read(&index).unwrap(), captured.index);
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 2);
 }
