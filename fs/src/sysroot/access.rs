@@ -265,6 +265,11 @@ pub(super) fn check_new_name(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Why a name is not there. Layers may hold longer names than anything can be made with.
+pub(super) fn absent(name: &[u8]) -> Errno {
+    if name.len() > NAME_MAX { Errno::NAMETOOLONG } else { Errno::NOENT }
+}
+
 pub(super) fn now() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => {

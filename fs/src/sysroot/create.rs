@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Sysroot;
-use super::access::{check_name, check_new_name, now, writable};
+use super::access::{absent, check_name, check_new_name, now, writable};
 use super::changes::{Body, Changes, DirectoryChanges, Node};
 use super::file::FileData;
 use super::zones::Place;
@@ -162,7 +162,7 @@ impl Sysroot {
         check_name(name)?;
         let mut changes = self.changes.write();
         let directory = self.live_directory(&changes, parent)?;
-        let ino = self.child(&changes, parent, name)?.ok_or(Errno::NOENT)?;
+        let ino = self.child(&changes, parent, name)?.ok_or_else(|| absent(name))?;
         let kind = self.kind_of(&changes, ino)?;
         writable(self.zones.child(directory.place, name))?;
         check(&changes, ino, kind)?;

@@ -104,7 +104,7 @@ impl Sysroot {
             ino = match name {
                 b"." => ino,
                 b".." => self.parent_of(changes, ino)?,
-                _ => self.child(changes, ino, name)?.ok_or(Errno::NOENT)?,
+                _ => self.child(changes, ino, name)?.ok_or_else(|| access::absent(name))?,
             };
         }
         Ok(ino)

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use super::Sysroot;
-use super::access::NAME_MAX;
+use super::access::{NAME_MAX, absent};
 use super::changes::Body;
 use super::create::{NewNode, new_directory};
 use super::metadata::{check_file, check_target};
@@ -24,7 +24,7 @@ impl Filesystem for Sysroot {
                 self.live_directory(&changes, parent)?;
                 if name == b"." { parent } else { self.parent_of(&changes, parent)? }
             }
-            _ => self.child(&changes, parent, name)?.ok_or(Errno::NOENT)?,
+            _ => self.child(&changes, parent, name)?.ok_or_else(|| absent(name))?,
         };
         let attributes = self.attributes_of(&changes, ino)?;
         self.hold(ino);

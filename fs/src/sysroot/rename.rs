@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Sysroot;
-use super::access::{check_name, check_new_name, now, writable};
+use super::access::{absent, check_name, check_new_name, now, writable};
 use super::changes::{Body, Changes, Node};
 use super::merge::MAX_DEPTH;
 use super::zones::Place;
@@ -38,7 +38,7 @@ impl Sysroot {
         let mut changes = self.changes.write();
         let from = self.end(&changes, from)?;
         let to = self.end(&changes, to)?;
-        let moved = self.named(&changes, from)?.ok_or(Errno::NOENT)?;
+        let moved = self.named(&changes, from)?.ok_or_else(|| absent(from.name))?;
         let existing = self.named(&changes, to)?;
         match (how, existing) {
             (Rename::NoReplace, Some(_)) => return Err(Errno::EXIST.into()),

@@ -114,6 +114,11 @@ fn names_are_checked() {
         assert_errno(sysroot.make_directory(ROOT_INO, name, CREATION), errno);
         assert_errno(sysroot.link(ino(&sysroot, "/other"), ROOT_INO, name), errno);
     }
+    let lookup = sysroot.lookup(ROOT_INO, &long).map(drop);
+    let rename = sysroot.rename(ROOT_INO, &long, ROOT_INO, b"new", Rename::Replace);
+    for result in [lookup, rename, sysroot.remove_file(ROOT_INO, &long)] {
+        assert_errno(result, Errno::NAMETOOLONG);
+    }
     assert!(sysroot.make_directory(ROOT_INO, &long[..255], CREATION).is_ok());
 }
 
