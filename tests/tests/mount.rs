@@ -210,3 +210,110 @@ fn a_damaged_index_is_made_anew() {
     assert_eq!(before.stdout, after.stdout);
     assert!(after.stderr.contains("anew"), "{}", after.stderr);
 }
+
+/// A file system of 64 KiB that everybody may write to, gone with the value; `None` where mounting
+/// is not allowed.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(scratch: &Scratch) -> Option<SmallDisk> {
+        let place = scratch.directory("disk");
+        let options = ["-t", "tmpfs", "-o", "size=64k,mode=0777", "outcrop-test"];
+        let output = Command::new("mount").args(options).arg(&place).output();
+        output.is_ok_and(|output| output.status.success()).then_some(SmallDisk(place))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The command in a hint that finishes a capture, without `outcrop`: `capture NAME OUT`.
+fn offered(stderr: &str) -> Vec<String> {
+    let (_, command) = stderr.split_once("with: outcrop ").expect("the hint has a command");
+    command.lines().next().unwrap().split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn a_capture_that_finds_its_disk_full_loses_nothing() {
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch) else {
+        outcrop_tests::skip("mounting a small file system needs root");
+        return;
+    };
+    scratch.file("base.tar", archives::everything());
+    let store = scratch.directory("store");
+    let out = disk.0.join("out.tar");
+    let in_store = |arguments: &[&str]| {
+        let mut command = outcrop();
+        command.args(arguments).env("OUTCROP_HOME", &store);
+        run(command.current_dir(scratch.path()))
+    };
+    let mountpoint = scratch.directory("mnt").display().to_string();
+    let out_text = out.display().to_string();
+    // The layer is named from the directory in which the command runs.
+    let mount = ["mount", "--background", "--rw", "--capture", &out_text, "-l", "base.tar"];
+    in_store(&[&mount[..], &[&mountpoint]].concat()).ok();
+    let script = "cd \"$MNT\"; head -c 200000 /dev/urandom > random; sha256sum random; \
+                  rm old; mv bin usr; echo more >> one; mkdir -p a/b; ln usr/su a/b/su";
+    let mut command = as_user("sh");
+    command.args(["-ec", script]).env("MNT", &mountpoint);
+    let sum = run(&mut command).ok().stdout;
+    let said = in_store(&["unmount", &mountpoint]).fails(1).says("No space left").says("is kept");
+    assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0, "nothing is left on the full disk");
+    let command = offered(&said.stderr);
+    assert_eq!((command[0].as_str(), &command[2]), ("capture", &out_text));
+    // It is still full.
+    in_store(&["capture", &command[1], &out_text]).fails(1).says("No space left");
+    in_store(&["capture", "mount-0", &out_text]).fails(2).says(&command[1]);
+    let elsewhere = scratch.join("elsewhere.tar").display().to_string();
+    in_store(&["capture", &command[1], &elsewhere]).ok();
+    assert_eq!(std::fs::read_dir(store.join("kept")).unwrap().count(), 0);
+    let listed = in_store(&["ls", "-R", &elsewhere]).ok().stdout;
+    let paths: Vec<&str> =
+        listed.lines().filter_map(|line| line.split_whitespace().nth(5)).collect();
+    for (path, is_there) in [
+        ("/old", false),
+        ("/bin", false),
+        ("/usr/su", true),
+        ("/a/b/su", true),
+        ("/dev/console", true),
+    ] {
+        assert_eq!(paths.contains(&path), is_there, "{path} in {listed}");
+    }
+    let sha256sum = format!("cat {elsewhere} | tar -xO random | sha256sum");
+    let found = run(as_user("sh").args(["-c", &sha256sum])).ok().stdout;
+    assert_eq!(found.split(' ').next(), sum.split(' ').next());
+    assert_eq!(in_store(&["cat", &elsewhere, "/one"]).ok().stdout, "twice\nmore\n");
+}
+
+#[test]
+fn a_capture_whose_directory_is_gone_is_kept() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
+    let directory = scratch.directory("gone");
+    let out = directory.join("out.tar");
+    let mountpoint = scratch.directory("mnt");
+    let mut command = outcrop();
+    command.args(["mount", "--background", "--rw", "--zone", "/sub", "--capture"]).arg(&out);
+    run(command.arg("-l").arg(&tar).arg(&mountpoint)).ok();
+    let script = format!("mkdir {0}/sub; echo kept > {0}/sub/new", mountpoint.display());
+    run(as_user("sh").args(["-ec", &script])).ok();
+    std::fs::remove_dir(&directory).unwrap();
+    let said = run(outcrop().arg("unmount").arg(&mountpoint)).fails(1).says("is kept");
+    let mut command = offered(&said.stderr);
+    // The layer changes meanwhile, and comes back.
+    let good = std::fs::read(&tar).unwrap();
+    let time = std::fs::metadata(&tar).unwrap().modified().unwrap();
+    std::fs::write(&tar, archives::files(&[("f", b"other")])).unwrap();
+    command[2] = scratch.join("out.tar").display().to_string();
+    run(outcrop().args(&command)).fails(2).says("base.tar").says("not what it was");
+    std::fs::write(&tar, good).unwrap();
+    std::fs::File::options().write(true).open(&tar).unwrap().set_modified(time).unwrap();
+    run(outcrop().args(&command)).ok();
+    let said = run(outcrop().args(["cat", &command[2], "/new"])).ok();
+    assert_eq!(said.stdout, "kept\n");
+    run(outcrop().args(&command)).fails(2);
+}
