@@ -1,10 +1,13 @@
 //! Changes whose capture failed: put away, and taken out again (docs/kept-changes.md).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use outcrop_fs::Errno;
 use outcrop_fs::capture::{CaptureOptions, MtimePolicy, OnProgress, capture_to_file};
 use outcrop_fs::node::{ROOT_INO, Timestamp};
 use outcrop_fs::sysroot::Sysroot;
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -54,27 +57,56 @@ impl Request {
     }
 }
 
-/// Puts the changes away after a failure; the error then says how to get at them.
-pub fn keep(
-    context: &Context,
-    sysroot: &Sysroot,
-    request: &Request,
-    failure: CommandError,
-) -> CommandError {
-    match put_away(context, sysroot, request) {
-        Ok(name) => {
-            let out = request.out.display();
-            failure.hint(format!(
-                "what was written is kept; write it elsewhere, or there when that is mended, \
-                 with: outcrop capture {name} {out}"
-            ))
+/// Bytes set aside for a journal: some 10,000 nodes.
+const RESERVE: u64 = 4 << 20;
+
+/// A capture that is to be made when the writing has ended.
+pub struct Plan {
+    request: Request,
+    /// Room on the spool's disk, given back by dropping it: a spool that has filled its disk can
+    /// still be kept.
+    reserve: File,
+}
+
+impl Plan {
+    /// `directory` is the spool's.
+    pub fn new(request: Request, directory: &Path) -> CommandResult<Plan> {
+        let host = |error| outcrop_fs::Error::host("cannot set room aside in", directory, error);
+        let reserve = tempfile::tempfile_in(directory).map_err(host)?;
+        match fallocate(&reserve, FallocateFlags::empty(), 0, RESERVE) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(Plan { request, reserve }),
+            Err(errno) => Err(host(errno.into()).into()),
         }
-        Err(error) => {
-            let message = format!(
-                "{}; what was written could not be kept either: {}",
-                failure.message, error.message
-            );
-            CommandError::new(failure.exit, message)
+    }
+
+    /// Captures; what was written is kept where that fails, or something has failed before.
+    pub fn finish(
+        self,
+        context: &Context,
+        sysroot: &Sysroot,
+        ended: CommandResult,
+    ) -> CommandResult {
+        let captured = ended.and_then(|()| self.request.capture(sysroot, &self.request.out, None));
+        captured.map_err(|failure| self.keep(context, sysroot, failure))
+    }
+
+    /// Puts the changes away; the error then says how to get at them.
+    fn keep(self, context: &Context, sysroot: &Sysroot, failure: CommandError) -> CommandError {
+        drop(self.reserve);
+        let request = &self.request;
+        match put_away(context, sysroot, request) {
+            Ok(name) => failure.hint(format!(
+                "what was written is kept; write it elsewhere, or there when that is mended, \
+                 with: outcrop capture {name} {}",
+                request.directory.join(&request.out).display()
+            )),
+            Err(error) => {
+                let message = format!(
+                    "{}; what was written could not be kept either: {}",
+                    failure.message, error.message
+                );
+                CommandError::new(failure.exit, message)
+            }
         }
     }
 }
@@ -88,7 +120,7 @@ fn put_away(context: &Context, sysroot: &Sysroot, request: &Request) -> CommandR
         let name = free_name(&store.kept());
         let place = store.kept().join(&name);
         std::fs::rename(&draft, &place).map_err(host)?;
-        std::fs::File::open(store.kept()).and_then(|kept| kept.sync_all()).map_err(host)?;
+        File::open(store.kept()).and_then(|kept| kept.sync_all()).map_err(host)?;
         Ok(name)
     });
     if filled.is_err() {

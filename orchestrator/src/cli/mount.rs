@@ -15,7 +15,7 @@ use outcrop_fs::view::MappedView;
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
 use super::interrupt::{Interrupt, runtime};
-use super::kept::{self, Request};
+use super::kept::{Plan, Request};
 use super::tree::{self, TreeArguments};
 
 /// Mount layers, or a built system, as one file tree
@@ -127,6 +127,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
     };
     let zones = vec![Zone { prefix: b"/".to_vec(), policy }];
     let run = context.run_directory()?;
+    let plan = plan_capture(arguments, specs, run.path())?;
     let spool_directory = Some(run.path().to_owned());
     let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
     let view: Arc<dyn Filesystem> = match arguments.view {
@@ -150,12 +151,11 @@ fn serve(arguments: &Arguments) -> CommandResult {
     };
     let mount = Mount::start(view, &arguments.mountpoint, &options)?;
     announce(arguments, &record);
-    let result = runtime.block_on(until_unmounted(mount, &mut interrupt)).and_then(|()| {
-        match &arguments.capture {
-            Some(out) => capture_or_keep(&context, arguments, &sysroot, out, specs),
-            None => Ok(()),
-        }
-    });
+    let ended = runtime.block_on(until_unmounted(mount, &mut interrupt));
+    let result = match plan {
+        Some(plan) => plan.finish(&context, &sysroot, ended),
+        None => ended,
+    };
     match result {
         Err(error) if arguments.background => {
             record.leave_error(&error);
@@ -201,26 +201,18 @@ fn announce(arguments: &Arguments, record: &MountRecord) {
     }
 }
 
-/// What was written must not be lost with the place where it was to go.
-fn capture_or_keep(
-    context: &Context,
+fn plan_capture(
     arguments: &Arguments,
-    sysroot: &Sysroot,
-    out: &Path,
-    layers: Vec<String>,
-) -> CommandResult {
-    let directory = std::env::current_dir().unwrap_or_default();
-    let request = Request {
-        out: directory.join(out),
-        directory,
-        layers,
-        zone: arguments.zone.clone(),
-        mtime: arguments.mtime,
-    };
-    match request.capture(sysroot, out, None) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(kept::keep(context, sysroot, &request, error)),
-    }
+    specs: Vec<String>,
+    run: &Path,
+) -> CommandResult<Option<Plan>> {
+    let Some(out) = &arguments.capture else { return Ok(None) };
+    let directory = std::env::current_dir()
+        .map_err(|error| CommandError::host(format!("cannot tell where I am: {error}")))?;
+    let out = out.clone();
+    let (zone, mtime) = (arguments.zone.clone(), arguments.mtime);
+    let request = Request { directory, layers: specs, zone, mtime, out };
+    Ok(Some(Plan::new(request, run)?))
 }
 
 /// What `outcrop unmount` needs to know of a running server. It lies in the server's run directory
