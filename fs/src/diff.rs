@@ -47,21 +47,21 @@ pub struct Facts {
     pub first_path: Option<Vec<u8>>,
 }
 
-/// A path that is not the same in both trees.
+/// How a path is not the same in both trees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
-    Added(Facts),
-    Removed(Facts),
+pub enum Difference<'a> {
+    Added(&'a Facts),
+    Removed(&'a Facts),
     Changed {
-        from: Facts,
-        to: Facts,
+        from: &'a Facts,
+        to: &'a Facts,
         /// Never empty.
         aspects: BTreeSet<Aspect>,
     },
 }
 
 /// Is told an absolute path and how it differs.
-pub type OnDifference<'a> = dyn FnMut(&[u8], &Difference) -> Result<()> + 'a;
+pub type OnDifference<'a> = dyn FnMut(&[u8], &Difference<'_>) -> Result<()> + 'a;
 
 /// Compares two trees from their roots. Directories come before what is in them, names in bytewise
 /// order; below a directory that came or went every path is told.
@@ -93,17 +93,16 @@ pub fn diff(
             }
         }
         waiting.extend(below.into_iter().rev().map(|(name, (a, b))| (join(&path, &name), a, b)));
-        let difference = match (left, right) {
+        let difference = match (&left, &right) {
             (None, None) => None,
             (None, Some(new)) => Some(Difference::Added(new)),
             (Some(old), None) => Some(Difference::Removed(old)),
             (Some(old), Some(new)) => {
-                let mut aspects = aspects(&old, &new);
-                aspects.retain(|aspect| !ignored.contains(aspect));
-                if !ignored.contains(&Aspect::Content) && !has_same_content(&from, &old, &to, &new)?
-                {
+                let mut aspects = aspects(old, new);
+                if !ignored.contains(&Aspect::Content) && !has_same_content(&from, old, &to, new)? {
                     aspects.insert(Aspect::Content);
                 }
+                aspects.retain(|aspect| !ignored.contains(aspect));
                 let differs = !aspects.is_empty();
                 differs.then_some(Difference::Changed { from: old, to: new, aspects })
             }

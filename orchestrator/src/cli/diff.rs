@@ -110,7 +110,7 @@ fn ignored(asked: &[Ignored]) -> BTreeSet<Aspect> {
 }
 
 impl Counts {
-    fn of(&mut self, difference: &Difference) -> &mut u64 {
+    fn of(&mut self, difference: &Difference<'_>) -> &mut u64 {
         match difference {
             Difference::Added(_) => &mut self.added,
             Difference::Removed(_) => &mut self.removed,
@@ -128,7 +128,7 @@ impl Counts {
     }
 }
 
-fn sentence(path: &[u8], difference: &Difference) -> String {
+fn sentence(path: &[u8], difference: &Difference<'_>) -> String {
     let path = String::from_utf8_lossy(path);
     let path = printable(&path);
     match difference {
@@ -188,12 +188,12 @@ fn time(time: Timestamp) -> String {
     }
 }
 
-fn object(path: &[u8], difference: &Difference) -> Value {
+fn object(path: &[u8], difference: &Difference<'_>) -> Value {
     let path = String::from_utf8_lossy(path);
     let (change, from, to) = match difference {
-        Difference::Added(to) => ("added", None, Some(to)),
-        Difference::Removed(from) => ("removed", Some(from), None),
-        Difference::Changed { from, to, .. } => ("changed", Some(from), Some(to)),
+        Difference::Added(to) => ("added", None, Some(*to)),
+        Difference::Removed(from) => ("removed", Some(*from), None),
+        Difference::Changed { from, to, .. } => ("changed", Some(*from), Some(*to)),
     };
     let mut object = json!({
         "path": path,
