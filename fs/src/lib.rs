@@ -15,6 +15,8 @@
 
 pub mod archive;
 pub mod capture;
+pub mod content;
+pub mod diff;
 pub mod error;
 pub mod filesystem;
 pub mod index;

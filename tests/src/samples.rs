@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use crate::{Scratch, as_user, run};
@@ -72,7 +74,8 @@ fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
 }
 
 /// Puts the samples into a directory: `base.tar`, `app.tar.xz`, `app.deb`, the git repository
-/// `src` with the tag `v1.0`, `nodes.list`, the directory `work` and the empty directory `root`.
+/// `src` with the tag `v1.0`, `nodes.list`, the OCI image layout `image` with the tag `v1`, the
+/// directory `work` and the empty directory `root`.
 pub fn create(scratch: &Scratch) {
     let root = (0, 0);
     let base = archive(&[
@@ -94,6 +97,7 @@ pub fn create(scratch: &Scratch) {
     ]);
     scratch.file("app.tar", app);
     package(scratch);
+    image(scratch);
     scratch.file("nodes.list", NODES);
     scratch.file("work/notes", "from the host\n");
     scratch.directory("root");
@@ -131,6 +135,35 @@ fn package(scratch: &Scratch) {
          xz data.tar
          ar qcS ../app.deb debian-binary control.tar.gz data.tar.xz 2>/dev/null",
     );
+}
+
+/// `image`, of two layers: the second replaces `/etc/motd` and takes `/etc/issue` away.
+fn image(scratch: &Scratch) {
+    let blob = |media_type: &str, bytes: &[u8]| {
+        let digest: String =
+            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        scratch.file(&format!("image/blobs/sha256/{digest}"), bytes);
+        json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()})
+    };
+    let layer =
+        |entries: &[Entry<'_>]| blob("application/vnd.oci.image.layer.v1.tar", &archive(entries));
+    let file = |path, text| entry(path, 0o644, (0, 0), Content::File(text));
+    let directory = || entry("etc/", 0o755, (0, 0), Content::Directory);
+    let layers = [
+        layer(&[
+            directory(),
+            file("etc/motd", "the first layer\n"),
+            file("etc/issue", "the first layer\n"),
+        ]),
+        layer(&[directory(), file("etc/motd", "the second layer\n"), file("etc/.wh.issue", "")]),
+    ];
+    let config = blob("application/vnd.oci.image.config.v1+json", b"{}");
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
+    let mut image = blob("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes());
+    image["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
+    let index = json!({"schemaVersion": 2, "manifests": [image]}).to_string();
+    scratch.file("image/index.json", index);
+    scratch.file("image/oci-layout", r#"{"imageLayoutVersion": "1.0.0"}"#);
 }
 
 fn shell(scratch: &Scratch, script: &str) {

@@ -12,15 +12,17 @@ use outcrop_tests::console::difference;
 use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, samples, wait_until};
 
 /// Every command and subcommand that people see.
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 25] = [
     &["mount"],
     &["unmount"],
+    &["capture"],
     &["build"],
     &["export"],
     &["boot"],
     &["shell"],
     &["ls"],
     &["cat"],
+    &["diff"],
     &["overlaps"],
     &["key"],
     &["log"],

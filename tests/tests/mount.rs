@@ -43,6 +43,19 @@ fn a_tarball_shows_everything_truly() {
     mounted.end();
 }
 
+#[test]
+fn statistics_of_a_read_only_mount_are_what_find_counts() {
+    let scratch = Scratch::new();
+    let low = scratch.file("low.tar", archives::everything());
+    let high = scratch.file("high.tar", archives::files(&[("one", &[7; 10_000]), ("new", b"1")]));
+    let mounted =
+        Mounted::new(&scratch, ["-l".as_ref(), low.as_os_str(), "-l".as_ref(), high.as_os_str()]);
+    let told = mounted.shell("stat -f -c '%c %d %f' \"$MNT\"").ok().stdout;
+    let found = mounted.shell("find \"$MNT\" -printf '%i\\n' | sort -u | wc -l").ok().stdout;
+    assert_eq!(told.trim(), format!("{} 0 0", found.trim()));
+    mounted.end();
+}
+
 /// A tree as `outcrop ls` describes it, without the root, whose times a mount may change.
 fn listing(spec: &std::path::Path) -> String {
     run(outcrop().args(["ls", "-R", "--json"]).arg(spec)).ok().stdout
@@ -209,4 +222,153 @@ fn a_damaged_index_is_made_anew() {
     let after = list();
     assert_eq!(before.stdout, after.stdout);
     assert!(after.stderr.contains("anew"), "{}", after.stderr);
+}
+
+/// A small file system that everybody may write to, gone with the value; `None` where mounting is
+/// not allowed.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(scratch: &Scratch, size: &str) -> Option<SmallDisk> {
+        let place = scratch.directory("disk");
+        let options = format!("size={size},mode=0777");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &options, "outcrop-test"]).arg(&place);
+        let is_mounted = command.output().is_ok_and(|output| output.status.success());
+        is_mounted.then_some(SmallDisk(place))
+    }
+
+    fn resize(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        run(Command::new("mount").args(["-o", &options]).arg(&self.0)).ok();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The command in a hint that finishes a capture, without `outcrop`: `capture NAME OUT`.
+fn offered(stderr: &str) -> Vec<String> {
+    let (_, command) = stderr.split_once("with: outcrop ").expect("the hint has a command");
+    command.lines().next().unwrap().split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn a_capture_that_finds_its_disk_full_loses_nothing() {
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch, "64k") else {
+        outcrop_tests::skip("mounting a small file system needs root");
+        return;
+    };
+    scratch.file("base.tar", archives::everything());
+    let store = scratch.directory("store");
+    let out = disk.0.join("out.tar");
+    let in_store = |arguments: &[&str]| {
+        let mut command = outcrop();
+        command.args(arguments).env("OUTCROP_HOME", &store);
+        run(command.current_dir(scratch.path()))
+    };
+    let mountpoint = scratch.directory("mnt").display().to_string();
+    let out_text = out.display().to_string();
+    // The layer is named from the directory in which the command runs.
+    let mount = ["mount", "--background", "--rw", "--capture", &out_text, "-l", "base.tar"];
+    in_store(&[&mount[..], &[&mountpoint]].concat()).ok();
+    let script = "cd \"$MNT\"; head -c 200000 /dev/urandom > random; sha256sum random; \
+                  rm old; mv bin usr; echo more >> one; mkdir -p a/b; ln random a/b/again; mv foreign a/b";
+    let mut command = as_user("sh");
+    command.args(["-ec", script]).env("MNT", &mountpoint);
+    let sum = run(&mut command).ok().stdout;
+    let said = in_store(&["unmount", &mountpoint]).fails(1).says("No space left").says("is kept");
+    assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0, "nothing is left on the full disk");
+    let command = offered(&said.stderr);
+    assert_eq!((command[0].as_str(), &command[2]), ("capture", &out_text));
+    // It is still full.
+    in_store(&["capture", &command[1], &out_text]).fails(1).says("No space left");
+    in_store(&["capture", "mount-0", &out_text]).fails(2).says(&command[1]);
+    let elsewhere = scratch.join("elsewhere.tar").display().to_string();
+    in_store(&["capture", &command[1], &elsewhere]).ok();
+    assert_eq!(std::fs::read_dir(store.join("kept")).unwrap().count(), 0);
+    let listed = in_store(&["ls", "-R", &elsewhere]).ok().stdout;
+    let paths: Vec<&str> =
+        listed.lines().filter_map(|line| line.split_whitespace().nth(5)).collect();
+    for (path, is_there) in [
+        ("/old", false),
+        ("/bin", false),
+        ("/usr/su", true),
+        ("/a/b/again", true),
+        ("/a/b/foreign", true),
+        ("/dev/console", true),
+    ] {
+        assert_eq!(paths.contains(&path), is_there, "{path} in {listed}");
+    }
+    let sha256sum = format!("cat {elsewhere} | tar -xO a/b/again | sha256sum");
+    let found = run(as_user("sh").args(["-c", &sha256sum])).ok().stdout;
+    assert_eq!(found.split(' ').next(), sum.split(' ').next());
+    assert_eq!(in_store(&["cat", &elsewhere, "/one"]).ok().stdout, "twice\nmore\n");
+}
+
+#[test]
+fn changes_that_fill_the_stores_own_disk_are_kept() {
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch, "12m") else {
+        outcrop_tests::skip("mounting a small file system needs root");
+        return;
+    };
+    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
+    let out = disk.0.join("out.tar");
+    let mountpoint = scratch.directory("mnt");
+    let in_store = || {
+        let mut command = outcrop();
+        command.env("OUTCROP_HOME", disk.0.join("store"));
+        command
+    };
+    let mut command = in_store();
+    command.args(["mount", "--background", "--rw", "--capture"]).arg(&out);
+    run(command.arg("-l").arg(&tar).arg(&mountpoint)).ok();
+    let script = "cd \"$MNT\"; mkdir d; for n in $(seq 200); do echo $n > d/$n; done; \
+                  cat /dev/zero > zeros 2>/dev/null || true; wc -c < zeros";
+    let mut command = as_user("sh");
+    let written = run(command.args(["-ec", script]).env("MNT", &mountpoint)).ok().stdout;
+    assert!(written.trim().parse::<u64>().unwrap() > 1 << 20, "{written}");
+    let said = run(in_store().arg("unmount").arg(&mountpoint)).fails(1).says("is kept");
+    let command = offered(&said.stderr);
+    run(in_store().args(&command)).fails(1).says("No space left");
+    disk.resize("64m");
+    run(in_store().args(&command)).ok();
+    let said = run(in_store().arg("cat").arg(&out).arg("/d/200")).ok();
+    assert_eq!(said.stdout, "200\n");
+    let listed = run(in_store().args(["ls", "--json"]).arg(&out).arg("/zeros")).ok().stdout;
+    assert!(listed.contains(&format!("\"size\":{}", written.trim())), "{listed}");
+}
+
+#[test]
+fn a_capture_whose_directory_is_gone_is_kept() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
+    let directory = scratch.directory("gone");
+    let out = directory.join("out.tar");
+    let mountpoint = scratch.directory("mnt");
+    let mut command = outcrop();
+    command.args(["mount", "--background", "--rw", "--zone", "/sub", "--capture"]).arg(&out);
+    run(command.arg("-l").arg(&tar).arg(&mountpoint)).ok();
+    let script = format!("mkdir {0}/sub; echo kept > {0}/sub/new", mountpoint.display());
+    run(as_user("sh").args(["-ec", &script])).ok();
+    std::fs::remove_dir(&directory).unwrap();
+    let said = run(outcrop().arg("unmount").arg(&mountpoint)).fails(1).says("is kept");
+    let mut command = offered(&said.stderr);
+    // The layer changes meanwhile, and comes back.
+    let good = std::fs::read(&tar).unwrap();
+    let time = std::fs::metadata(&tar).unwrap().modified().unwrap();
+    std::fs::write(&tar, archives::files(&[("f", b"other")])).unwrap();
+    command[2] = scratch.join("out.tar").display().to_string();
+    run(outcrop().args(&command)).fails(2).says("base.tar").says("not what it was");
+    std::fs::write(&tar, good).unwrap();
+    std::fs::File::options().write(true).open(&tar).unwrap().set_modified(time).unwrap();
+    run(outcrop().args(&command)).ok();
+    let said = run(outcrop().args(["cat", &command[2], "/new"])).ok();
+    assert_eq!(said.stdout, "kept\n");
+    run(outcrop().args(&command)).fails(2);
 }

@@ -2,18 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+mod sections;
+
 use std::fs::File;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::Mmap;
-use xxhash_rust::xxh3::xxh3_64;
-
+use self::sections::{Bytes, SHORT, Sections, damaged};
 use super::format::{
-    BLOCK_SIZE, CHECKSUM_SIZE, DIGEST_SIZE, EXTENSION_SIZE, Fields, HEADER_SIZE, Header,
-    LINK_GROUP_SIZE, LINK_MEMBER_SIZE, OPAQUE, RECORD_SIZE, Record, SPARSE, SPARSE_RUN_SIZE,
-    Section, SourceIdentity, SparseRun, WHITEOUT_SIZE, halves,
+    DIGEST_SIZE, EXTENSION_SIZE, Fields, LINK_GROUP_SIZE, LINK_MEMBER_SIZE, OPAQUE, RECORD_SIZE,
+    Record, SPARSE, SPARSE_RUN_SIZE, Section, SourceIdentity, SparseRun, WHITEOUT_SIZE, halves,
 };
 use super::map;
 use crate::error::{Errno, Error};
@@ -66,17 +63,9 @@ pub enum Payload {
     Nothing,
 }
 
-enum Bytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
-}
-
 /// An open index.
 pub struct Index {
-    bytes: Bytes,
-    header: Header,
-    /// One bit for each block of the body whose checksum was found right.
-    verified: Box<[AtomicU64]>,
+    sections: Sections,
 }
 
 impl Index {
@@ -84,67 +73,33 @@ impl Index {
     pub fn open(path: &Path) -> crate::error::Result<Index> {
         let file = File::open(path).map_err(|e| Error::host("cannot open", path, e))?;
         let mapped = map::map(&file).map_err(|e| Error::host("cannot map", path, e))?;
-        Index::new(Bytes::Mapped(mapped))
+        Sections::new(Bytes::Mapped(mapped))
+            .map(|sections| Index { sections })
             .map_err(|fault| fault.into_error(&path.display().to_string()))
     }
 
     /// An index that is kept in memory.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index> {
-        Index::new(Bytes::Owned(bytes))
-    }
-
-    fn new(bytes: Bytes) -> Result<Index> {
-        let all = bytes.all();
-        let header =
-            Header::decode(all).map_err(|problem| Fault::Damaged { offset: 0, problem })?;
-        if header.file_length != all.len() as u64 {
-            return Err(Fault::Damaged {
-                offset: all.len() as u64,
-                problem: "its length is wrong",
-            });
-        }
-        let checksums = header.section(Section::Checksums);
-        let damaged = |problem| Fault::Damaged { offset: checksums.offset, problem };
-        for extent in &header.sections {
-            let end = extent.offset.checked_add(extent.length);
-            let inside = extent.offset >= HEADER_SIZE as u64
-                && end.is_some_and(|end| end <= header.file_length);
-            if !inside {
-                return Err(damaged("a section lies outside the file"));
-            }
-        }
-        let table = range(checksums.offset, checksums.length).and_then(|r| all.get(r));
-        let table = table.ok_or_else(|| damaged("the checksums lie outside the file"))?;
-        if xxh3_64(table) != header.checksums_checksum {
-            return Err(damaged("the checksum of the checksums is wrong"));
-        }
-        let blocks =
-            checksums.offset.saturating_sub(HEADER_SIZE as u64).div_ceil(BLOCK_SIZE as u64);
-        if checksums.length != blocks.saturating_mul(CHECKSUM_SIZE as u64) {
-            return Err(damaged("the number of checksums is wrong"));
-        }
-        let words = (table.len() / CHECKSUM_SIZE).div_ceil(64);
-        let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Index { bytes, header, verified })
+        Ok(Index { sections: Sections::new(Bytes::Owned(bytes))? })
     }
 
     pub fn source(&self) -> &SourceIdentity {
-        &self.header.source
+        &self.sections.header.source
     }
 
     /// Size in bytes of the file that data offsets point into.
     pub fn data_size(&self) -> u64 {
-        self.header.data_size
+        self.sections.header.data_size
     }
 
     /// Names in the tree, the root included.
     pub fn entry_count(&self) -> u64 {
-        self.header.section(Section::Records).length / RECORD_SIZE as u64
+        self.sections.header.section(Section::Records).length / RECORD_SIZE as u64
     }
 
     /// Bytes of the whole index.
     pub fn size(&self) -> u64 {
-        self.header.file_length
+        self.sections.header.file_length
     }
 
     /// The node of a number that was given out; `ESTALE` for any other.
@@ -204,7 +159,7 @@ impl Index {
         let mut names = Vec::new();
         for position in 0..count {
             let at = u64::from(first).saturating_add(u64::from(position));
-            let item = self.item(Section::LinkMembers, at, LINK_MEMBER_SIZE)?;
+            let item = self.sections.item(Section::LinkMembers, at, LINK_MEMBER_SIZE)?;
             let member = Fields(item).u32().ok_or(SHORT)?;
             let record = self.record(member)?;
             if self.holder(member, &record)? != node.number {
@@ -218,7 +173,7 @@ impl Index {
     pub fn target(&self, node: &Node) -> Result<&[u8]> {
         match node.payload {
             Payload::Target { offset, length } => {
-                self.bytes_in(Section::Strings, u64::from(offset), u64::from(length))
+                self.sections.bytes_in(Section::Strings, u64::from(offset), u64::from(length))
             }
             _ => Err(Fault::Os(Errno::INVAL)),
         }
@@ -233,13 +188,13 @@ impl Index {
         let Some(extension) = self.extension(node)? else { return Ok(xattrs) };
         let mut at = u64::from(extension.xattr_offset);
         for _ in 0..extension.xattr_count {
-            let mut lengths = Fields(self.bytes_in(Section::Xattrs, at, 6)?);
+            let mut lengths = Fields(self.sections.bytes_in(Section::Xattrs, at, 6)?);
             let name_length = u64::from(lengths.u16().ok_or(SHORT)?);
             let value_length = u64::from(lengths.u32().ok_or(SHORT)?);
             at = at.saturating_add(6);
-            let name = self.bytes_in(Section::Xattrs, at, name_length)?;
+            let name = self.sections.bytes_in(Section::Xattrs, at, name_length)?;
             at = at.saturating_add(name_length);
-            let value = self.bytes_in(Section::Xattrs, at, value_length)?;
+            let value = self.sections.bytes_in(Section::Xattrs, at, value_length)?;
             at = at.saturating_add(value_length);
             xattrs.insert(name.to_vec(), value.to_vec());
         }
@@ -248,7 +203,7 @@ impl Index {
 
     pub fn digest(&self, node: &Node) -> Result<Option<[u8; 32]>> {
         let Some(at) = node.digest.checked_sub(1) else { return Ok(None) };
-        Fields(self.item(Section::Digests, u64::from(at), DIGEST_SIZE)?)
+        Fields(self.sections.item(Section::Digests, u64::from(at), DIGEST_SIZE)?)
             .array()
             .map(Some)
             .ok_or(SHORT)
@@ -263,7 +218,7 @@ impl Index {
     pub fn run(&self, node: &Node, position: u32) -> Result<SparseRun> {
         let Some(extension) = self.extension(node)? else { return Err(SHORT) };
         let at = u64::from(extension.first_run).saturating_add(u64::from(position));
-        let mut fields = Fields(self.item(Section::SparseRuns, at, SPARSE_RUN_SIZE)?);
+        let mut fields = Fields(self.sections.item(Section::SparseRuns, at, SPARSE_RUN_SIZE)?);
         let run = SparseRun {
             file_offset: fields.u64().ok_or(SHORT)?,
             data_offset: fields.u64().ok_or(SHORT)?,
@@ -293,15 +248,16 @@ impl Index {
 
     pub fn has_whiteout(&self, directory: u64, name: &[u8]) -> Result<bool> {
         self.directory(directory)?;
-        let section = self.header.section(Section::Whiteouts);
+        let section = self.sections.header.section(Section::Whiteouts);
         let (mut low, mut high) = (0, section.length / WHITEOUT_SIZE as u64);
         while low < high {
             let middle = low.midpoint(high);
-            let mut fields = Fields(self.item(Section::Whiteouts, middle, WHITEOUT_SIZE)?);
+            let mut fields =
+                Fields(self.sections.item(Section::Whiteouts, middle, WHITEOUT_SIZE)?);
             let owner = u64::from(fields.u32().ok_or(SHORT)?);
             let offset = u64::from(fields.u32().ok_or(SHORT)?);
             let length = u64::from(fields.u32().ok_or(SHORT)?);
-            let found = (owner, self.bytes_in(Section::Strings, offset, length)?);
+            let found = (owner, self.sections.bytes_in(Section::Strings, offset, length)?);
             match found.cmp(&(directory, name)) {
                 std::cmp::Ordering::Less => low = middle.saturating_add(1),
                 std::cmp::Ordering::Greater => high = middle,
@@ -313,8 +269,7 @@ impl Index {
 
     /// Verifies every block.
     pub fn verify(&self) -> Result<()> {
-        let end = usize::try_from(self.header.section(Section::Checksums).offset);
-        self.verify_range(&(HEADER_SIZE..end.unwrap_or(usize::MAX)))
+        self.sections.verify()
     }
 
     fn nth_child(&self, first: u32, position: u32) -> Result<(u32, Record)> {
@@ -324,7 +279,7 @@ impl Index {
 
     fn name(&self, record: &Record) -> Result<&[u8]> {
         let length = u64::from(record.name_length);
-        self.bytes_in(Section::Strings, u64::from(record.name_offset), length)
+        self.sections.bytes_in(Section::Strings, u64::from(record.name_offset), length)
     }
 
     /// The number of the record that holds a record's node.
@@ -350,7 +305,7 @@ impl Index {
     }
 
     fn record(&self, number: u32) -> Result<Record> {
-        let bytes = self.item(Section::Records, u64::from(number), RECORD_SIZE)?;
+        let bytes = self.sections.item(Section::Records, u64::from(number), RECORD_SIZE)?;
         let record = Record::decode(bytes).ok_or(SHORT)?;
         // The root is its own parent; all others come after theirs, so no walk upwards is endless.
         let in_order = if number == 0 { record.parent == 0 } else { record.parent < number };
@@ -361,7 +316,7 @@ impl Index {
     }
 
     fn record_offset(&self, number: u32) -> u64 {
-        let start = self.header.section(Section::Records).offset;
+        let start = self.sections.header.section(Section::Records).offset;
         start.saturating_add(u64::from(number).saturating_mul(RECORD_SIZE as u64))
     }
 
@@ -412,69 +367,21 @@ impl Index {
 
     fn link_group(&self, node: &Node) -> Result<Option<(u32, u32)>> {
         let Some(at) = node.link_group.checked_sub(1) else { return Ok(None) };
-        let mut fields = Fields(self.item(Section::LinkGroups, u64::from(at), LINK_GROUP_SIZE)?);
+        let mut fields =
+            Fields(self.sections.item(Section::LinkGroups, u64::from(at), LINK_GROUP_SIZE)?);
         Ok(Some((fields.u32().ok_or(SHORT)?, fields.u32().ok_or(SHORT)?)))
     }
 
     fn extension(&self, node: &Node) -> Result<Option<Extension>> {
         let Some(at) = node.extension.checked_sub(1) else { return Ok(None) };
-        let mut fields = Fields(self.item(Section::Extensions, u64::from(at), EXTENSION_SIZE)?);
+        let mut fields =
+            Fields(self.sections.item(Section::Extensions, u64::from(at), EXTENSION_SIZE)?);
         Ok(Some(Extension {
             xattr_offset: fields.u32().ok_or(SHORT)?,
             xattr_count: fields.u32().ok_or(SHORT)?,
             first_run: fields.u32().ok_or(SHORT)?,
             run_count: fields.u32().ok_or(SHORT)?,
         }))
-    }
-
-    fn item(&self, section: Section, number: u64, size: usize) -> Result<&[u8]> {
-        let offset = number.checked_mul(size as u64).ok_or(SHORT)?;
-        self.bytes_in(section, offset, size as u64)
-    }
-
-    /// Verified bytes of a section.
-    fn bytes_in(&self, section: Section, offset: u64, length: u64) -> Result<&[u8]> {
-        let extent = self.header.section(section);
-        let outside = || damaged(extent.offset, "a reference leads outside its section");
-        let end = offset.checked_add(length).ok_or_else(outside)?;
-        if end > extent.length {
-            return Err(outside());
-        }
-        let start = extent.offset.checked_add(offset).ok_or_else(outside)?;
-        let range = range(start, length).ok_or_else(outside)?;
-        self.verify_range(&range)?;
-        self.bytes.all().get(range).ok_or_else(outside)
-    }
-
-    fn verify_range(&self, range: &Range<usize>) -> Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let first = range.start.saturating_sub(HEADER_SIZE) / BLOCK_SIZE;
-        let last = range.end.saturating_sub(HEADER_SIZE).saturating_sub(1) / BLOCK_SIZE;
-        (first..=last).try_for_each(|block| self.verify_block(block))
-    }
-
-    fn verify_block(&self, block: usize) -> Result<()> {
-        let word = self.verified.get(block / 64).ok_or(SHORT)?;
-        let bit = 1_u64 << (block % 64);
-        // Relaxed is enough: the bytes never change, so a late bit only costs a second check.
-        if word.load(Ordering::Relaxed) & bit != 0 {
-            return Ok(());
-        }
-        let checksums = self.header.section(Section::Checksums);
-        let body_end = usize::try_from(checksums.offset).map_err(|_| SHORT)?;
-        let start = block.saturating_mul(BLOCK_SIZE).saturating_add(HEADER_SIZE);
-        let end = start.saturating_add(BLOCK_SIZE).min(body_end);
-        let all = self.bytes.all();
-        let bytes = all.get(start..end).ok_or(SHORT)?;
-        let stored = block.saturating_mul(CHECKSUM_SIZE).saturating_add(body_end);
-        let stored = all.get(stored..).and_then(|rest| Fields(rest).u64()).ok_or(SHORT)?;
-        if xxh3_64(bytes) != stored {
-            return Err(damaged(start as u64, "the checksum of a block is wrong"));
-        }
-        word.fetch_or(bit, Ordering::Relaxed);
-        Ok(())
     }
 }
 
@@ -483,25 +390,4 @@ struct Extension {
     xattr_count: u32,
     first_run: u32,
     run_count: u32,
-}
-
-impl Bytes {
-    fn all(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Owned(bytes) => bytes,
-        }
-    }
-}
-
-const SHORT: Fault = Fault::Damaged { offset: 0, problem: "a structure is cut short" };
-
-const fn damaged(offset: u64, problem: &'static str) -> Fault {
-    Fault::Damaged { offset, problem }
-}
-
-fn range(offset: u64, length: u64) -> Option<Range<usize>> {
-    let start = usize::try_from(offset).ok()?;
-    let end = start.checked_add(usize::try_from(length).ok()?)?;
-    Some(start..end)
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::indexed::{IndexedLayer, Recipe, build};
@@ -27,16 +28,19 @@ pub struct Archive {
     pub label: String,
     /// `None`: packages as packages, everything else as it is.
     pub interpretation: Option<Interpretation>,
-    /// SHA-256 of the file, where the caller has checked it: then the cache is found by content,
+    /// SHA-256 of the file, where it is known: then the cache is found by content,
     /// wherever the file lies and whatever its mtime.
     pub digest: Option<[u8; 32]>,
+    /// Somebody else says that this is the digest: it is compared before the file is used for the
+    /// first time.
+    pub digest_is_claimed: bool,
 }
 
 impl Archive {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let label = path.display().to_string();
-        Archive { path, label, interpretation: None, digest: None }
+        Archive { path, label, interpretation: None, digest: None, digest_is_claimed: false }
     }
 }
 
@@ -196,6 +200,7 @@ impl Preparation<'_> {
 
     fn prepare(&self, mut file: File, progress: OnProgress<'_>) -> Result<IndexedLayer> {
         let label = &self.archive.label;
+        self.check_claim(&file)?;
         match self.form {
             Form::PlainTar => {
                 let bytes =
@@ -238,6 +243,7 @@ impl Preparation<'_> {
             return Err(error);
         }
         log::warn!("{label}: the index is kept in memory only: {error}");
+        self.check_claim(&file)?;
         let bytes = build::index_of(label, &file, &self.source, self.interpretation, false)?;
         let index = Index::from_bytes(bytes).map_err(|fault| fault.into_error(label))?;
         Ok(self.layer(index, file))
@@ -250,6 +256,29 @@ impl Preparation<'_> {
             digests: self.form != Form::PlainTar,
         };
         IndexedLayer::from_parts(&self.archive.label, index, data, Some(recipe))
+    }
+
+    /// Reads the whole file where its digest is only a claim.
+    fn check_claim(&self, file: &File) -> Result<()> {
+        let Some(claimed) = self.archive.digest.filter(|_| self.archive.digest_is_claimed) else {
+            return Ok(());
+        };
+        let host = |error| Error::host("cannot read", &self.archive.path, error);
+        let mut hasher = Sha256::new();
+        let mut file = file;
+        file.rewind().map_err(host)?;
+        std::io::copy(&mut file, &mut hasher).map_err(host)?;
+        file.rewind().map_err(host)?;
+        let found: [u8; 32] = hasher.finalize().into();
+        if found == claimed {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "{}: {} is damaged: its SHA-256 is {}.",
+            self.archive.label,
+            self.archive.path.display(),
+            hexadecimal(&found)
+        )))
     }
 
     fn check_unchanged(&self, file: &File) -> Result<()> {

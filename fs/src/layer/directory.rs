@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 
 use super::{DataRun, Entry, Layer};
+use crate::content;
 use crate::error::{Errno, Error, Result};
 use crate::node::{Device, Kind, Metadata, Timestamp, Xattrs};
 
@@ -345,6 +346,11 @@ impl Layer for DirectoryLayer {
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Ok(blocks.saturating_mul(512).min(size))
+    }
+
+    fn identity(&self, entry: Entry) -> Result<Option<content::Identity>> {
+        let Identity { device, inode } = Identity::of(&self.locate(entry)?.1);
+        Ok(Some(content::Identity::Stored { device, inode, offset: 0 }))
     }
 }
 

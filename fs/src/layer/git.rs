@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod blob_cache;
+mod repository;
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -16,10 +17,13 @@ use git2::{ObjectType, Repository};
 use parking_lot::{Mutex, RwLock};
 
 use self::blob_cache::BlobCache;
+use self::repository::{Pool, find_directory, open_repository, resolve};
 use super::{DataRun, Entry, Layer};
+use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
 use crate::node::{Kind, Metadata, Timestamp, Xattrs};
 
+pub use self::repository::near_matches;
 pub use git2::Oid;
 
 /// Longest symlink target that is believed: far above `PATH_MAX`, far below what could hurt.
@@ -135,7 +139,7 @@ impl GitLayer {
         prefix: Vec<u8>,
         submodules: Option<Box<SubmoduleResolver>>,
     ) -> Self {
-        let pool = Pool { path: path.to_owned(), idle: Mutex::new(vec![repo]) };
+        let pool = Pool::new(path, vec![repo]);
         let root = Node {
             parent: 0,
             name: Box::default(),
@@ -237,7 +241,7 @@ impl GitLayer {
         else {
             return Ok((parent, Vec::new()));
         };
-        let pool = Pool { path: place, idle: Mutex::new(Vec::new()) };
+        let pool = Pool::new(&place, Vec::new());
         let found = pool.with(|repo| {
             let tree = repo.find_commit(commit).and_then(|commit| commit.tree());
             let tree = tree.map_err(|source| {
@@ -347,6 +351,10 @@ impl Layer for GitLayer {
         &self.label
     }
 
+    fn version(&self) -> String {
+        self.with_node(Entry::ROOT, |node| node.oid.to_string()).unwrap_or_default()
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
         let (kind, mode, size) = match self.kind(entry)? {
             NodeKind::Directory | NodeKind::Submodule => (Kind::Directory, 0o755, 0),
@@ -445,6 +453,10 @@ impl Layer for GitLayer {
     fn data_bytes(&self, entry: Entry) -> Result<u64> {
         self.file_size(entry)
     }
+
+    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
+        self.with_node(entry, |node| Some(Identity::Blob(node.oid.as_bytes().to_vec())))
+    }
 }
 
 impl Children {
@@ -452,92 +464,6 @@ impl Children {
         let first = usize::try_from(self.first).unwrap_or(usize::MAX);
         first..first.saturating_add(usize::try_from(self.count).unwrap_or(0))
     }
-}
-
-/// Handles of one repository: a handle may move between threads but not be shared by them.
-struct Pool {
-    path: PathBuf,
-    idle: Mutex<Vec<Repository>>,
-}
-
-impl Pool {
-    fn with<T>(&self, work: impl FnOnce(&Repository) -> T) -> Result<T> {
-        let idle = self.idle.lock().pop();
-        let repo = match idle {
-            Some(repo) => repo,
-            None => open_repository(&self.path)?,
-        };
-        let done = work(&repo);
-        self.idle.lock().push(repo);
-        Ok(done)
-    }
-}
-
-fn open_repository(path: &Path) -> Result<Repository> {
-    Repository::open(path).map_err(|source| {
-        let hint = if source.code() == git2::ErrorCode::Owner {
-            ": it belongs to another user; allow it with \
-             `git config --global --add safe.directory` and its path"
-        } else {
-            ""
-        };
-        Error::Invalid(format!(
-            "{}: cannot open the git repository{hint}: {}.",
-            path.display(),
-            source.message()
-        ))
-    })
-}
-
-/// The tree that a revision names, and the time of its commit (the epoch for a bare tree).
-fn resolve(repo: &Repository, path: &Path, revision: &str) -> Result<(Oid, Timestamp)> {
-    let object = repo.revparse_single(revision).map_err(|_| {
-        let near = near_matches(repo, revision);
-        let hint = if near.is_empty() {
-            String::new()
-        } else {
-            format!(" Near matches: {}.", near.join(", "))
-        };
-        Error::Invalid(format!(
-            "{}: there is no revision {revision} in this repository.{hint}",
-            path.display()
-        ))
-    })?;
-    if let Ok(commit) = object.peel_to_commit() {
-        let time = Timestamp::new(commit.committer().when().seconds(), 0);
-        return Ok((commit.tree_id(), time));
-    }
-    let tree = object.peel_to_tree().map_err(|_| {
-        Error::Invalid(format!(
-            "{}: {revision} is neither a commit nor a tree; name a branch, a tag or a commit.",
-            path.display()
-        ))
-    })?;
-    Ok((tree.id(), Timestamp::EPOCH))
-}
-
-/// Names of branches and tags that contain the revision, or are contained in it.
-fn near_matches(repo: &Repository, revision: &str) -> Vec<String> {
-    let wanted = revision.to_ascii_lowercase();
-    let Ok(references) = repo.references() else { return Vec::new() };
-    references
-        .flatten()
-        .filter_map(|reference| reference.shorthand().ok().map(str::to_owned))
-        .filter(|name| {
-            let name = name.to_ascii_lowercase();
-            name.len() > 2 && (name.contains(&wanted) || wanted.contains(&name))
-        })
-        .take(5)
-        .collect()
-}
-
-fn find_directory(repo: &Repository, root: Oid, place: &str) -> Option<Oid> {
-    let mut tree = repo.find_tree(root).ok()?;
-    for name in place.split('/').filter(|name| !name.is_empty()) {
-        let id = tree.get_name(name).filter(|e| e.kind() == Some(ObjectType::Tree))?.id();
-        tree = repo.find_tree(id).ok()?;
-    }
-    Some(tree.id())
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 
 use super::{DataRun, Entry, Layer, Whiteout};
 use crate::archive::Interpretation;
+use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
 use crate::index::{Fault, Index, Node, Payload};
-use crate::node::{Kind, Metadata, Xattrs};
+use crate::node::{Kind, Metadata, Timestamp, Xattrs};
 
 pub(super) mod build;
 
@@ -210,6 +211,17 @@ impl Layer for IndexedLayer {
         &self.label
     }
 
+    fn version(&self) -> String {
+        let source = self.index.source();
+        match source.digest {
+            Some(digest) => digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            None => {
+                let Timestamp { seconds, nanoseconds } = source.mtime;
+                format!("{} bytes of {seconds}.{nanoseconds:09}", source.size)
+            }
+        }
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
         Ok(self.node(entry)?.metadata)
     }
@@ -339,5 +351,14 @@ impl Layer for IndexedLayer {
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
         let node = self.node(entry)?;
         self.ask(|index| index.digest(&node))
+    }
+
+    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
+        let (Data::File(file), Payload::Data { offset }) = (&self.data, self.file(entry)?.payload)
+        else {
+            return Ok(None);
+        };
+        let stat = rustix::fs::fstat(file)?;
+        Ok(Some(Identity::Stored { device: stat.st_dev, inode: stat.st_ino, offset }))
     }
 }

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod directory;
 pub mod git;
 pub mod indexed;
+pub mod oci;
 pub mod open;
 mod parallel;
 pub mod placed;
@@ -12,6 +13,7 @@ pub mod synthetic;
 
 use std::ops::ControlFlow;
 
+use crate::content::Identity;
 use crate::error::Result;
 use crate::node::{Metadata, Xattrs};
 
@@ -48,6 +50,11 @@ pub struct DataRun {
 pub trait Layer: Send + Sync {
     /// How messages name the layer: a path, a git revision, a package.
     fn label(&self) -> &str;
+
+    /// What tells this tree from another one of the same label; empty where nothing does.
+    fn version(&self) -> String {
+        String::new()
+    }
 
     fn metadata(&self, entry: Entry) -> Result<Metadata>;
 
@@ -108,6 +115,11 @@ pub trait Layer: Send + Sync {
 
     /// SHA-256 of a file's content, where it is known without reading.
     fn digest(&self, _entry: Entry) -> Result<Option<[u8; 32]>> {
+        Ok(None)
+    }
+
+    /// What else is known of a file's content without reading.
+    fn identity(&self, _entry: Entry) -> Result<Option<Identity>> {
         Ok(None)
     }
 }

@@ -12,6 +12,7 @@ use super::Layer;
 use super::cache::{Archive, LayerCache, OnProgress};
 use super::directory::DirectoryLayer;
 use super::git::GitLayer;
+use super::oci::{self, Platform};
 use super::parallel;
 use super::placed::Placed;
 use super::synthetic;
@@ -35,6 +36,12 @@ pub enum Source {
     List(PathBuf),
     /// An artifact of the store, by key.
     Artifact(String),
+    /// An image of an OCI image layout.
+    Image {
+        directory: PathBuf,
+        /// A tag or a digest; none needed where the layout has one image.
+        reference: Option<String>,
+    },
 }
 
 /// A layer's specification.
@@ -49,6 +56,8 @@ pub struct Spec {
 pub struct Opener<'a> {
     pub cache: &'a LayerCache,
     pub progress: OnProgress<'a>,
+    /// How many archives are prepared at once.
+    pub threads: usize,
     /// Finds the layer of an artifact's key.
     pub artifact: &'a (dyn Fn(&str) -> Result<Arc<dyn Layer>> + Sync),
 }
@@ -101,10 +110,8 @@ fn parse_source(text: &[u8]) -> Result<Source, String> {
             false => Ok(Source::Artifact(key)),
         };
     }
-    if text.starts_with(b"oci:") {
-        return Err("is an OCI image, which cannot be opened yet; unpack its layers' \
-                    blobs and give them one by one"
-            .to_owned());
+    if let Some(rest) = text.strip_prefix(b"oci:") {
+        return parse_image(rest);
     }
     path(text).map(Source::Path)
 }
@@ -137,6 +144,24 @@ fn parse_git(rest: &[u8]) -> Result<Source, String> {
     })
 }
 
+/// The directory ends at the first colon: a tag may hold some.
+fn parse_image(rest: &[u8]) -> Result<Source, String> {
+    let (directory, reference) = match rest.iter().position(|&b| b == b':') {
+        Some(colon) => (
+            rest.get(..colon).unwrap_or_default(),
+            Some(utf8(rest.get(colon.saturating_add(1)..).unwrap_or_default())?),
+        ),
+        None => (rest, None),
+    };
+    if directory.is_empty() {
+        return Err("names no directory".to_owned());
+    }
+    Ok(Source::Image {
+        directory: PathBuf::from(OsString::from_vec(directory.to_vec())),
+        reference: reference.filter(|reference| !reference.is_empty()),
+    })
+}
+
 fn utf8(bytes: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| "has a part that is not UTF-8".to_owned())
 }
@@ -149,6 +174,12 @@ impl fmt::Display for Spec {
             Source::Directory(path) => write!(f, "dir:{}", path.display())?,
             Source::List(path) => write!(f, "list:{}", path.display())?,
             Source::Artifact(key) => write!(f, "artifact:{key}")?,
+            Source::Image { directory, reference } => {
+                write!(f, "oci:{}", directory.display())?;
+                if let Some(reference) = reference {
+                    write!(f, ":{reference}")?;
+                }
+            }
             Source::Git { repository, revision, subdirectory } => {
                 write!(f, "git:{}", repository.display())?;
                 match (revision, subdirectory) {
@@ -167,31 +198,37 @@ impl fmt::Display for Spec {
     }
 }
 
-/// Opens a layer, preparing archives in the cache where need be.
-pub fn open(spec: &Spec, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {
-    let layer: Arc<dyn Layer> = match &spec.source {
-        Source::Path(path) => open_path(path, opener)?,
-        Source::Archive(path) => open_archive(path, opener)?,
+/// Opens what a specification names, preparing archives in the cache where need be: one layer, but
+/// for an image the layers of it, lowest first.
+pub fn open(spec: &Spec, opener: &Opener<'_>) -> Result<Vec<Arc<dyn Layer>>> {
+    let layers: Vec<Arc<dyn Layer>> = match &spec.source {
+        Source::Path(path) => vec![open_path(path, opener)?],
+        Source::Archive(path) => vec![open_archive(path, opener)?],
         Source::Git { repository, revision, subdirectory } => {
-            open_git(repository, revision.as_deref().unwrap_or("HEAD"), subdirectory.as_deref())?
+            let revision = revision.as_deref().unwrap_or("HEAD");
+            vec![open_git(repository, revision, subdirectory.as_deref())?]
         }
-        Source::Directory(path) => open_directory(path)?,
-        Source::List(path) => open_list(path)?,
-        Source::Artifact(key) => (opener.artifact)(key)?,
+        Source::Directory(path) => vec![open_directory(path)?],
+        Source::List(path) => vec![open_list(path)?],
+        Source::Artifact(key) => vec![(opener.artifact)(key)?],
+        Source::Image { directory, reference } => {
+            open_image(directory, reference.as_deref(), opener)?
+        }
     };
-    match &spec.at {
-        Some(at) => Ok(Arc::new(Placed::new(layer, at)?)),
-        None => Ok(layer),
+    let Some(at) = &spec.at else { return Ok(layers) };
+    let mut placed: Vec<Arc<dyn Layer>> = Vec::with_capacity(layers.len());
+    for layer in layers {
+        placed.push(Arc::new(Placed::new(layer, at)?));
     }
+    Ok(placed)
 }
 
-/// Opens several layers, `threads` at a time, in the order given. The first that fails decides.
-pub fn open_all(
-    specs: &[Spec],
-    opener: &Opener<'_>,
-    threads: usize,
-) -> Result<Vec<Arc<dyn Layer>>> {
-    parallel::map(specs, threads, |spec| open(spec, opener)).into_iter().collect()
+/// Opens several specifications, `opener.threads` at a time, in the order given. The first that
+/// fails decides.
+pub fn open_all(specs: &[Spec], opener: &Opener<'_>) -> Result<Vec<Arc<dyn Layer>>> {
+    let opened: Result<Vec<_>> =
+        parallel::map(specs, opener.threads, |spec| open(spec, opener)).into_iter().collect();
+    Ok(opened?.into_iter().flatten().collect())
 }
 
 fn open_path(path: &Path, opener: &Opener<'_>) -> Result<Arc<dyn Layer>> {
@@ -220,6 +257,19 @@ fn open_git(
     subdirectory: Option<&str>,
 ) -> Result<Arc<dyn Layer>> {
     Ok(Arc::new(GitLayer::open(repository, revision, subdirectory)?))
+}
+
+fn open_image(
+    directory: &Path,
+    reference: Option<&str>,
+    opener: &Opener<'_>,
+) -> Result<Vec<Arc<dyn Layer>>> {
+    let archives = oci::layers(directory, reference, &Platform::of_host())?;
+    let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(archives.len());
+    for layer in opener.cache.prepare_all(&archives, opener.threads, opener.progress) {
+        layers.push(Arc::new(layer?));
+    }
+    Ok(layers)
 }
 
 fn open_directory(path: &Path) -> Result<Arc<dyn Layer>> {

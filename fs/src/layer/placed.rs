@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{DataRun, Entry, Layer, Whiteout};
+use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
 use crate::node::{Metadata, Xattrs};
 
@@ -72,6 +73,10 @@ impl Placed {
 impl Layer for Placed {
     fn label(&self) -> &str {
         self.inner.label()
+    }
+
+    fn version(&self) -> String {
+        self.inner.version()
     }
 
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
@@ -205,6 +210,13 @@ impl Layer for Placed {
         match self.place(entry)? {
             Place::Above { .. } => Ok(None),
             Place::Inner(inner) => self.inner.digest(inner),
+        }
+    }
+
+    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
+        match self.place(entry)? {
+            Place::Above { .. } => Ok(None),
+            Place::Inner(inner) => self.inner.identity(inner),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
 use crate::layer::placed::Placed;
 use crate::layer::{DataRun, Entry, Layer, Whiteout};
@@ -38,6 +39,10 @@ impl SubtreeLayer {
 impl Layer for SubtreeLayer {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn version(&self) -> String {
+        self.inner.version()
     }
 
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
@@ -119,6 +124,10 @@ impl Layer for SubtreeLayer {
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
         self.inner.digest(entry)
     }
+
+    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
+        self.inner.identity(entry)
+    }
 }
 
 /// A layer without some names of its root directory.
@@ -151,6 +160,10 @@ impl WithoutLayer {
 impl Layer for WithoutLayer {
     fn label(&self) -> &str {
         self.inner.label()
+    }
+
+    fn version(&self) -> String {
+        self.inner.version()
     }
 
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
@@ -242,6 +255,10 @@ impl Layer for WithoutLayer {
 
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
         self.inner.digest(entry)
+    }
+
+    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
+        self.inner.identity(entry)
     }
 }
 

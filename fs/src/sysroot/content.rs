@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::merge::Source;
+use super::runs::Runs;
 
 /// Where the bytes of a run are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +71,13 @@ pub(super) struct SpoolRange {
 /// extent covers is a hole.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct ExtentMap {
-    extents: Vec<Extent>,
+    runs: Runs,
     data_bytes: u64,
 }
 
 impl ExtentMap {
-    pub(super) fn extents(&self) -> &[Extent] {
-        &self.extents
+    pub(super) fn extents(&self) -> impl Iterator<Item = Extent> {
+        self.runs.from(0)
     }
 
     /// Bytes that are not holes.
@@ -98,10 +99,7 @@ impl ExtentMap {
         if from >= to {
             return Vec::new();
         }
-        let first = self.extents.partition_point(|extent| extent.end() <= from);
-        let last = self.extents.partition_point(|extent| extent.offset < to).max(first);
-        let replaced = self.extents.get(first..last).unwrap_or_default();
-
+        let replaced = self.runs.take(from, to);
         let mut freed = Vec::new();
         for part in replaced.iter().filter_map(|extent| extent.clipped(from, to)) {
             self.data_bytes = self.data_bytes.saturating_sub(part.length);
@@ -109,37 +107,35 @@ impl ExtentMap {
                 freed.push(SpoolRange { offset, length: part.length });
             }
         }
-        let new = new.filter(|new| new.length > 0);
-        self.data_bytes = self.data_bytes.saturating_add(new.map_or(0, |new| new.length));
-        // The range may cut one extent into two, so a replacement has up to three parts.
+        // The range may cut one extent into two.
         let before = replaced.first().and_then(|extent| extent.clipped(0, from));
         let after = replaced.last().and_then(|extent| extent.clipped(to, u64::MAX));
-        let parts = before.into_iter().chain(new).chain(after);
-        let count = parts.clone().count();
-        // Most files are one run; room for four would triple what such a file costs.
-        if self.extents.capacity() == 0 {
-            self.extents.reserve_exact(count);
+        for kept in before.into_iter().chain(after) {
+            self.runs.put(kept);
         }
-        self.extents.splice(first..last, parts);
-        self.join(first.saturating_sub(1), first + count);
+        if let Some(new) = new.filter(|new| new.length > 0) {
+            self.data_bytes = self.data_bytes.saturating_add(new.length);
+            self.put_joined(new);
+        }
         freed
     }
 
-    /// Joins neighbours from index `from` to index `to`, both included.
-    fn join(&mut self, from: usize, to: usize) {
-        for index in (from..=to).rev() {
-            let (Some(this), Some(next)) = (self.extents.get(index), self.extents.get(index + 1))
-            else {
-                continue;
-            };
-            if this.is_followed_by(next) {
-                let length = this.length.saturating_add(next.length);
-                self.extents.remove(index + 1);
-                if let Some(this) = self.extents.get_mut(index) {
-                    this.length = length;
-                }
-            }
+    /// Puts an extent into a free range, joined with its neighbours where they can be.
+    fn put_joined(&mut self, mut extent: Extent) {
+        if let Some(before) = self.runs.ending_at(extent.offset)
+            && before.is_followed_by(&extent)
+        {
+            self.runs.take(before.offset, before.end());
+            extent = Extent { length: before.length.saturating_add(extent.length), ..before };
         }
+        let after = self.runs.from(extent.end()).next();
+        if let Some(after) = after
+            && extent.is_followed_by(&after)
+        {
+            self.runs.take(after.offset, after.end());
+            extent.length = extent.length.saturating_add(after.length);
+        }
+        self.runs.put(extent);
     }
 
     /// Forgets everything from `size` on.
@@ -152,8 +148,7 @@ impl ExtentMap {
         let to = offset.saturating_add(length);
         let mut at = offset;
         let mut segments = Vec::new();
-        let first = self.extents.partition_point(|extent| extent.end() <= offset);
-        for extent in self.extents.get(first..).unwrap_or_default() {
+        for extent in self.runs.from(offset) {
             let Some(part) = extent.clipped(offset, to) else { break };
             if at < part.offset {
                 segments.push(Segment { offset: at, length: part.offset - at, origin: None });
@@ -173,15 +168,13 @@ impl ExtentMap {
 
     /// The first byte of data at or after `offset`.
     pub(super) fn next_data(&self, offset: u64) -> Option<u64> {
-        let first = self.extents.partition_point(|extent| extent.end() <= offset);
-        self.extents.get(first).map(|extent| extent.offset.max(offset))
+        self.runs.from(offset).next().map(|extent| extent.offset.max(offset))
     }
 
     /// The first byte at or after `offset` that is in no extent.
     pub(super) fn next_hole(&self, offset: u64) -> u64 {
-        let first = self.extents.partition_point(|extent| extent.end() <= offset);
         let mut at = offset;
-        for extent in self.extents.get(first..).unwrap_or_default() {
+        for extent in self.runs.from(offset) {
             if extent.offset > at {
                 break;
             }

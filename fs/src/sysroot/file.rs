@@ -65,13 +65,28 @@ impl FileData {
         Ok(data)
     }
 
+    /// A content that was worked out before.
+    pub(super) fn of_extents(spool: Arc<Spool>, extents: Vec<Extent>) -> FileData {
+        let data = FileData::empty(spool);
+        let mut writer = data.write();
+        for extent in extents {
+            writer.insert(extent);
+        }
+        drop(writer);
+        data
+    }
+
+    pub(super) fn extents(&self) -> Vec<Extent> {
+        self.state.read().extents.extents().collect()
+    }
+
     pub(super) fn data_bytes(&self) -> u64 {
         self.data_bytes.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]
     pub(super) fn extent_count(&self) -> usize {
-        self.state.read().extents.extents().len()
+        self.state.read().extents.extents().count()
     }
 
     pub(super) fn write(&self) -> Writer<'_> {
@@ -131,7 +146,7 @@ impl FileData {
 
 impl Drop for FileData {
     fn drop(&mut self) {
-        let ranges: Vec<SpoolRange> = (self.state.get_mut().extents.extents().iter())
+        let ranges: Vec<SpoolRange> = (self.state.get_mut().extents.extents())
             .filter_map(|extent| match extent.origin {
                 Origin::Spool(offset) => Some(SpoolRange { offset, length: extent.length }),
                 Origin::Lower(..) => None,

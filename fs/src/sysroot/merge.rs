@@ -107,6 +107,10 @@ impl LowerTree {
         Ok(LowerTree { layers, zones, directories, links: DashMap::new() })
     }
 
+    pub(super) fn layers(&self) -> &[Arc<dyn Layer>] {
+        &self.layers
+    }
+
     pub(super) fn layer(&self, source: Source) -> Result<&dyn Layer> {
         match self.layers.get(source.layer as usize) {
             Some(layer) => Ok(layer.as_ref()),

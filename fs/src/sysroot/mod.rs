@@ -13,6 +13,7 @@ mod content;
 mod create;
 mod data;
 mod file;
+mod kept;
 mod listing;
 mod merge;
 mod metadata;
@@ -20,26 +21,30 @@ mod operations;
 mod overlaps;
 mod read;
 mod rename;
+mod runs;
 mod spool;
+mod statistics;
 mod zones;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use parking_lot::RwLock;
 
+use crate::content::{Content, Identity, LayerFile};
 use crate::error::{Errno, Error, Result};
 use crate::filesystem::Creation;
 use crate::layer::{DataRun, Layer};
 use crate::node::{Attributes, Ino, Kind, ROOT_INO};
 
 use changes::{Body, Changes, NameChange, is_lower};
-use merge::LowerTree;
+use merge::{LowerTree, Source};
 use spool::Spool;
+use statistics::Counts;
 use zones::{Zones, components};
 
 pub use changed::{Change, ChangedPath};
@@ -66,6 +71,8 @@ pub struct Sysroot {
     /// Holds by inode (`Filesystem::forget`); not counted where nothing can be removed.
     holds: Option<DashMap<Ino, u64>>,
     spool: Option<Arc<Spool>>,
+    /// What a read-only tree holds, once somebody asked.
+    counts: OnceLock<Counts>,
 }
 
 impl Sysroot {
@@ -88,6 +95,7 @@ impl Sysroot {
             changes: RwLock::new(Changes::new()),
             holds: writable.then(DashMap::new),
             spool,
+            counts: OnceLock::new(),
         })
     }
 
@@ -161,6 +169,21 @@ impl Sysroot {
         match self.tree.origin(ino).filter(|_| ino != ROOT_INO) {
             Some(source) => self.tree.layer(source)?.digest(source.entry),
             None => Ok(None),
+        }
+    }
+
+    /// What is known of a file's content without reading it; nothing once somebody wrote to it.
+    pub fn content_identities(&self, ino: Ino) -> Result<Vec<Identity>> {
+        if self.changes.read().nodes.get(&ino).is_some_and(|node| !matches!(node.body, Body::Lower))
+        {
+            return Ok(Vec::new());
+        }
+        match self.tree.origin(ino) {
+            Some(Source { layer, entry }) => {
+                let layer = self.tree.layer(Source { layer, entry })?;
+                LayerFile { layer, entry }.identities()
+            }
+            None => Ok(Vec::new()),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use super::Sysroot;
-use super::access::{NAME_MAX, absent};
+use super::access::absent;
 use super::changes::Body;
 use super::create::{NewNode, new_directory};
 use super::metadata::{check_file, check_target};
@@ -75,27 +75,7 @@ impl Filesystem for Sysroot {
     }
 
     fn statistics(&self) -> Result<Statistics> {
-        let name_max = NAME_MAX as u32;
-        let Some(spool) = &self.spool else {
-            // Nothing is known without a walk, and nothing is free.
-            return Ok(Statistics {
-                block_size: 4096,
-                blocks: 0,
-                free_blocks: 0,
-                files: 0,
-                free_files: 0,
-                name_max,
-            });
-        };
-        let host = spool.statistics()?;
-        Ok(Statistics {
-            block_size: u32::try_from(host.f_frsize).unwrap_or(4096),
-            blocks: host.f_blocks,
-            free_blocks: host.f_bavail,
-            files: host.f_files,
-            free_files: host.f_favail,
-            name_max,
-        })
+        self.tell_statistics()
     }
 
     fn is_immutable(&self) -> bool {

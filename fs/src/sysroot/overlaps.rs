@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use super::Sysroot;
 use super::changed::join;
 use super::merge::Source;
+use crate::content::{self, LayerFile};
 use crate::error::Result;
 use crate::node::{Ino, Kind, ROOT_INO};
 
@@ -23,9 +24,6 @@ pub struct Overlap {
     pub hidden: String,
     pub hidden_kind: Kind,
 }
-
-/// Bytes compared at once.
-const COMPARED: usize = 64 << 10;
 
 impl Sysroot {
     /// The overlaps of the layers, by path, then topmost layer first. Walks the directories that
@@ -114,28 +112,11 @@ impl Sysroot {
         }
         match meta_a.kind {
             Kind::Symlink => Ok(layer_a.read_link(a.entry)? == layer_b.read_link(b.entry)?),
-            Kind::File if meta_a.size != meta_b.size => Ok(false),
-            Kind::File => match (layer_a.digest(a.entry)?, layer_b.digest(b.entry)?) {
-                (Some(a), Some(b)) => Ok(a == b),
-                _ => self.has_same_bytes(a, b, meta_a.size),
-            },
+            Kind::File => content::is_same(
+                &LayerFile { layer: layer_a, entry: a.entry },
+                &LayerFile { layer: layer_b, entry: b.entry },
+            ),
             _ => Ok(true),
         }
-    }
-
-    fn has_same_bytes(&self, a: Source, b: Source, size: u64) -> Result<bool> {
-        let (layer_a, layer_b) = (self.tree.layer(a)?, self.tree.layer(b)?);
-        let (mut buffer_a, mut buffer_b) = (vec![0; COMPARED], vec![0; COMPARED]);
-        let mut at = 0;
-        while at < size {
-            let read_a = layer_a.read(a.entry, at, &mut buffer_a)?;
-            let read_b = layer_b.read(b.entry, at, &mut buffer_b)?;
-            let read = read_a.min(read_b);
-            if read == 0 || buffer_a.get(..read) != buffer_b.get(..read) {
-                return Ok(false);
-            }
-            at = at.saturating_add(read as u64);
-        }
-        Ok(true)
     }
 }

@@ -6,11 +6,15 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, StatVfs, fallocate, fstatvfs};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, SeekFrom, StatVfs, fallocate, fstatvfs, linkat, seek,
+};
 
 use super::content::SpoolRange;
 use crate::error::{Errno, Error, Result};
@@ -23,13 +27,69 @@ pub(super) struct Spool {
     /// Where the file was made, for messages: it has no name.
     directory: PathBuf,
     next: AtomicU64,
+    /// It has a name, and outlives everybody who would give space back.
+    kept: AtomicBool,
 }
 
 impl Spool {
     pub(super) fn create(directory: &Path) -> Result<Spool> {
         let file = tempfile::tempfile_in(directory)
             .map_err(|source| Error::host("cannot make a spool file in", directory, source))?;
-        Ok(Spool { file, directory: directory.to_path_buf(), next: AtomicU64::new(0) })
+        Ok(Spool::new(file, directory, false))
+    }
+
+    fn new(file: File, directory: &Path, kept: bool) -> Spool {
+        Spool {
+            file,
+            directory: directory.to_path_buf(),
+            next: AtomicU64::new(0),
+            kept: AtomicBool::new(kept),
+        }
+    }
+
+    /// Gives the spool a name, and keeps all of it from now on.
+    pub(super) fn keep(&self, path: &Path) -> Result<()> {
+        self.kept.store(true, Ordering::Relaxed);
+        let host = |error| Error::host("cannot keep what was written in", path, error);
+        let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let kept = match linkat(CWD, nameless, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => self.file.try_clone(),
+            // The file system knows no nameless files, or it is another one.
+            Err(Errno::NOENT | Errno::XDEV | Errno::PERM) => self.copy(path),
+            Err(errno) => Err(errno.into()),
+        };
+        kept.and_then(|file| file.sync_all()).map_err(host)
+    }
+
+    /// Copies the data, not the holes.
+    fn copy(&self, path: &Path) -> io::Result<File> {
+        let copy = File::create_new(path)?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            at = match seek(&self.file, SeekFrom::Data(at)) {
+                Ok(start) => start,
+                Err(Errno::NXIO) => break,
+                Err(errno) => return Err(errno.into()),
+            };
+            let end = seek(&self.file, SeekFrom::Hole(at))?;
+            let length = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+            let part = buffer.len().min(length);
+            let part = buffer.get_mut(..part).unwrap_or_default();
+            let read = self.file.read_at(part, at)?;
+            if read == 0 {
+                break;
+            }
+            copy.write_all_at(part.get(..read).unwrap_or_default(), at)?;
+            at = at.saturating_add(read as u64);
+        }
+        Ok(copy)
+    }
+
+    /// A spool that was kept; it is never changed.
+    pub(super) fn open_kept(path: &Path) -> Result<Spool> {
+        let file = File::open(path).map_err(|source| Error::host("cannot open", path, source))?;
+        Ok(Spool::new(file, path, true))
     }
 
     /// A range that nobody else has; takes no space until it is written. At least `length` bytes.
@@ -78,6 +138,9 @@ impl Spool {
 
     /// Gives space back. Failing costs space and nothing else, so it is only logged.
     pub(super) fn free(&self, ranges: &[SpoolRange]) {
+        if self.kept.load(Ordering::Relaxed) {
+            return;
+        }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         for range in ranges {
             match fallocate(&self.file, flags, range.offset, range.length) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::node::{Attributes, Kind};
 use outcrop_fs::sysroot::Sysroot;
+use serde_json::{Map, Value, json};
 
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
@@ -103,19 +104,13 @@ fn show(
     let meta = &attributes.meta;
     let path = String::from_utf8_lossy(path);
     let target = match meta.kind {
-        Kind::Symlink => {
-            Some(String::from_utf8_lossy(&sysroot.read_link(attributes.ino)?).into_owned())
-        }
+        Kind::Symlink => Some(sysroot.read_link(attributes.ino)?),
         _ => None,
     };
     let written = if json {
-        let device = meta.kind.device();
-        let line = serde_json::json!({
-            "path": path, "type": letter(meta.kind).to_string(), "mode": format!("{:04o}", meta.mode),
-            "uid": meta.uid, "gid": meta.gid, "size": meta.size, "links": attributes.nlink,
-            "mtime": meta.mtime.seconds, "target": target,
-            "device": [device.major, device.minor],
-        });
+        let mut line = members(attributes, target.as_deref());
+        line.insert("path".to_owned(), path.into());
+        let line = Value::Object(line);
         writeln!(out, "{line}")
     } else {
         let size = match meta.kind {
@@ -124,7 +119,9 @@ fn show(
             }
             _ => meta.size.to_string(),
         };
-        let arrow = target.map(|target| format!(" -> {}", printable(&target))).unwrap_or_default();
+        let arrow =
+            |target: Vec<u8>| format!(" -> {}", printable(&String::from_utf8_lossy(&target)));
+        let arrow = target.map(arrow).unwrap_or_default();
         let path = printable(&path);
         writeln!(
             out,
@@ -142,6 +139,24 @@ fn show(
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(CommandError::host(format!("cannot write: {error}"))),
     }
+}
+
+/// A node as JSON has it (docs/operations.md), but for its path.
+pub fn members(attributes: &Attributes, target: Option<&[u8]>) -> Map<String, Value> {
+    let meta = &attributes.meta;
+    let device = meta.kind.device();
+    let members = [
+        ("type", json!(letter(meta.kind).to_string())),
+        ("mode", json!(format!("{:04o}", meta.mode))),
+        ("uid", json!(meta.uid)),
+        ("gid", json!(meta.gid)),
+        ("size", json!(meta.size)),
+        ("links", json!(attributes.nlink)),
+        ("mtime", json!(meta.mtime.seconds)),
+        ("target", json!(target.map(String::from_utf8_lossy))),
+        ("device", json!([device.major, device.minor])),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn letter(kind: Kind) -> char {

@@ -2,14 +2,17 @@
 
 mod boot;
 mod build;
+mod capture;
 mod cat;
 mod compile_endpoint;
 mod context;
+mod diff;
 mod doctor;
 pub mod error;
 mod export;
 mod guests;
 mod interrupt;
+mod kept;
 mod key;
 mod kit;
 mod log;
@@ -49,12 +52,14 @@ struct Arguments {
 enum Command {
     Mount(mount::Arguments),
     Unmount(unmount::Arguments),
+    Capture(capture::Arguments),
     Build(build::Arguments),
     Export(export::Arguments),
     Boot(boot::Arguments),
     Shell(shell::Arguments),
     Ls(ls::Arguments),
     Cat(cat::Arguments),
+    Diff(diff::Arguments),
     Overlaps(overlaps::Arguments),
     Key(key::Arguments),
     Log(log::Arguments),
@@ -91,12 +96,14 @@ fn run(command: Command) -> CommandResult {
     match command {
         Command::Mount(arguments) => mount::run(&arguments),
         Command::Unmount(arguments) => unmount::run(&arguments),
+        Command::Capture(arguments) => capture::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Boot(arguments) => boot::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Cat(arguments) => cat::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Overlaps(arguments) => overlaps::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),

@@ -7,9 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use outcrop_fs::capture::{CaptureOptions, MtimePolicy};
 use outcrop_fs::filesystem::Filesystem;
-use outcrop_fs::node::{ROOT_INO, Timestamp};
 use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
 use outcrop_fs::transport::{Caching, Mount, MountOptions, clean_stale};
 use outcrop_fs::view::MappedView;
@@ -17,6 +15,7 @@ use outcrop_fs::view::MappedView;
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
 use super::interrupt::{Interrupt, runtime};
+use super::kept::{Plan, Request};
 use super::tree::{self, TreeArguments};
 
 /// Mount layers, or a built system, as one file tree
@@ -120,7 +119,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
             arguments.mountpoint.display()
         );
     }
-    let layers = tree::open_layers(&context, &arguments.tree)?;
+    let tree::Opened { layers, specs } = tree::open_tree(&context, &arguments.tree)?;
     let policy = match (arguments.rw, &arguments.capture) {
         (false, _) => Policy::ReadOnly,
         (true, Some(_)) => Policy::Capture,
@@ -128,6 +127,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
     };
     let zones = vec![Zone { prefix: b"/".to_vec(), policy }];
     let run = context.run_directory()?;
+    let plan = plan_capture(arguments, specs, run.path())?;
     let spool_directory = Some(run.path().to_owned());
     let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
     let view: Arc<dyn Filesystem> = match arguments.view {
@@ -151,12 +151,11 @@ fn serve(arguments: &Arguments) -> CommandResult {
     };
     let mount = Mount::start(view, &arguments.mountpoint, &options)?;
     announce(arguments, &record);
-    let result = runtime.block_on(until_unmounted(mount, &mut interrupt)).and_then(|()| {
-        match &arguments.capture {
-            Some(out) => capture(arguments, &sysroot, out),
-            None => Ok(()),
-        }
-    });
+    let ended = runtime.block_on(until_unmounted(mount, &mut interrupt));
+    let result = match plan {
+        Some(plan) => plan.finish(&context, &sysroot, ended),
+        None => ended,
+    };
     match result {
         Err(error) if arguments.background => {
             record.leave_error(&error);
@@ -202,19 +201,18 @@ fn announce(arguments: &Arguments, record: &MountRecord) {
     }
 }
 
-fn capture(arguments: &Arguments, sysroot: &Sysroot, out: &Path) -> CommandResult {
-    let root = sysroot.resolve(arguments.zone.as_bytes()).map_err(|error| {
-        CommandError::input(format!("cannot capture {}: {error}", arguments.zone))
-    })?;
-    let mtime = match arguments.mtime {
-        Some(seconds) => MtimePolicy::Fixed(Timestamp::new(seconds, 0)),
-        None => MtimePolicy::Keep,
-    };
-    let options = CaptureOptions { mtime, ..CaptureOptions::default() };
-    let ino = if arguments.zone == "/" { ROOT_INO } else { root.ino };
-    let report = outcrop_fs::capture::capture_to_file(sysroot, ino, out, &options)?;
-    eprintln!("captured {} entries, {} bytes, to {}", report.entries, report.bytes, out.display());
-    Ok(())
+fn plan_capture(
+    arguments: &Arguments,
+    specs: Vec<String>,
+    run: &Path,
+) -> CommandResult<Option<Plan>> {
+    let Some(out) = &arguments.capture else { return Ok(None) };
+    let directory = std::env::current_dir()
+        .map_err(|error| CommandError::host(format!("cannot tell where I am: {error}")))?;
+    let out = out.clone();
+    let (zone, mtime) = (arguments.zone.clone(), arguments.mtime);
+    let request = Request { directory, layers: specs, zone, mtime, out };
+    Ok(Some(Plan::new(request, run)?))
 }
 
 /// What `outcrop unmount` needs to know of a running server. It lies in the server's run directory
@@ -229,6 +227,8 @@ pub struct MountRecord {
 }
 
 const RECORD: &str = "mount.json";
+/// Between the message and the hint of an error that was left behind.
+const HINT: &str = "\nhint: ";
 
 impl MountRecord {
     fn write(context: &Context, run: &Path, mountpoint: &Path) -> CommandResult<Self> {
@@ -274,13 +274,15 @@ impl MountRecord {
     }
 
     fn leave_error(&self, error: &CommandError) {
-        if let Err(problem) = std::fs::write(&self.error, &error.message) {
+        let hint = error.hint.iter().map(|hint| format!("{HINT}{hint}")).collect::<String>();
+        let text = format!("{}{hint}", error.message);
+        if let Err(problem) = std::fs::write(&self.error, text) {
             log::warn!("cannot write {}: {problem}", self.error.display());
         }
     }
 
     /// `None` while the server works, then how it ended.
-    pub fn ended(&self) -> Option<Result<(), String>> {
+    pub fn ended(&self) -> Option<CommandResult> {
         let alive = Path::new("/proc").join(self.process.to_string()).exists();
         if self.place.exists() && alive {
             return None;
@@ -288,11 +290,14 @@ impl MountRecord {
         match std::fs::read_to_string(&self.error) {
             Ok(error) => {
                 let _ = std::fs::remove_file(&self.error);
-                Some(Err(error))
+                Some(Err(match error.split_once(HINT) {
+                    Some((message, hint)) => CommandError::build(message).hint(hint),
+                    None => CommandError::build(error),
+                }))
             }
-            Err(_) if self.place.exists() => {
-                Some(Err("the server of the mount was killed before it had finished".to_owned()))
-            }
+            Err(_) if self.place.exists() => Some(Err(CommandError::build(
+                "the server of the mount was killed before it had finished",
+            ))),
             Err(_) => Some(Ok(())),
         }
     }

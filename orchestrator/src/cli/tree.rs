@@ -1,5 +1,6 @@
 //! The tree that a command is about: layers, an artifact, or a built component.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,13 +13,14 @@ use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
 use super::project::Project;
 use crate::build::workshop::{open_artifact, stack_alone};
+use crate::definitions;
 use crate::store::{Artifact, Key};
 
 /// What to look at.
 #[derive(clap::Args, Clone)]
 pub struct TreeArguments {
     /// A layer, lowest first: PATH.tar[.gz|.xz|.zst|.bz2], PATH.deb, git:REPO[#REV[:SUBDIR]],
-    /// dir:PATH, list:PATH, artifact:KEY; with @/where at the end it appears there
+    /// dir:PATH, list:PATH, artifact:KEY, oci:DIR[:TAG]; with @/where at the end it appears there
     #[arg(long = "layer", short = 'l', value_name = "SPEC")]
     layers: Vec<String>,
 
@@ -30,24 +32,38 @@ pub struct TreeArguments {
     pub definitions: DefinitionsArguments,
 }
 
+/// Layers, and how another process finds the same ones.
+pub struct Opened {
+    pub layers: Vec<Arc<dyn Layer>>,
+    /// Specifications, from this working directory.
+    pub specs: Vec<String>,
+}
+
 /// Opens what the arguments name, lowest layer first.
 pub fn open_layers(
     context: &Context,
     arguments: &TreeArguments,
 ) -> CommandResult<Vec<Arc<dyn Layer>>> {
-    let mut layers = open_specs(context, &arguments.layers)?;
+    Ok(open_tree(context, arguments)?.layers)
+}
+
+/// As [`open_layers`]; a built component is named by its key from now on.
+pub fn open_tree(context: &Context, arguments: &TreeArguments) -> CommandResult<Opened> {
+    let mut specs = arguments.layers.clone();
+    let mut layers = open_specs(context, &specs)?;
     if let Some(name) = &arguments.system {
         let artifact = find_component(context, name, &arguments.definitions)?;
+        specs.push(format!("artifact:{}", artifact.info.key));
         layers.extend(stack_alone(&[artifact]).map_err(CommandError::from)?);
     }
     if layers.is_empty() {
         return Err(CommandError::input("nothing to look at was named")
             .hint("name a layer with --layer SPEC, or a built component with --system NAME"));
     }
-    Ok(layers)
+    Ok(Opened { layers, specs })
 }
 
-fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn Layer>>> {
+pub fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn Layer>>> {
     let cache = LayerCache::new(context.store.layers());
     let bar = ProgressBar::hidden();
     if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}") {
@@ -67,11 +83,11 @@ fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn 
         }
         Err(error) => Err(outcrop_fs::Error::Invalid(error.message)),
     };
-    let opener = Opener { cache: &cache, progress: &progress, artifact: &artifact };
-    let specs = specs.iter().map(Spec::parse).collect::<Result<Vec<_>, _>>()?;
     // Layers that were never used before are prepared at once, as far as there are processors.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let layers = open_all(&specs, &opener, threads)?;
+    let opener = Opener { cache: &cache, progress: &progress, threads, artifact: &artifact };
+    let specs = specs.iter().map(Spec::parse).collect::<Result<Vec<_>, _>>()?;
+    let layers = open_all(&specs, &opener)?;
     bar.finish_and_clear();
     Ok(layers)
 }
@@ -118,7 +134,7 @@ pub fn open_target(
 ) -> CommandResult<Sysroot> {
     let layers = if let Some(key) = target.strip_prefix("artifact:") {
         stack_alone(&[find_artifact(context, key)?]).map_err(CommandError::from)?
-    } else if looks_like_layer(target) {
+    } else if is_layer(target, definitions)? {
         open_specs(context, &[target.to_owned()])?
     } else {
         let artifact = find_component(context, target, definitions)?;
@@ -127,17 +143,41 @@ pub fn open_target(
     Ok(Sysroot::new(layers, Options::default())?)
 }
 
+const SCHEMES: [&str; 5] = ["git:", "dir:", "list:", "tar:", "oci:"];
 const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2", ".deb"];
 
 /// Definitions are named without a colon, and their files end in `.morph`; everything that exists
-/// as a file or has a scheme is a layer.
-fn looks_like_layer(target: &str) -> bool {
-    let scheme = ["git:", "dir:", "list:", "tar:", "oci:"].iter().any(|s| target.starts_with(s));
+/// as a file or directory or has a scheme is a layer.
+fn is_layer(target: &str, definitions: &DefinitionsArguments) -> CommandResult<bool> {
     let path = target.split_once("@/").map_or(target, |(path, _)| path);
     // Also where it does not exist: that is then what is to be said.
-    let archive = ARCHIVES.iter().any(|ending| path.ends_with(ending));
-    let path = std::path::Path::new(path);
-    scheme
-        || archive
-        || (path.is_file() && path.extension().is_none_or(|extension| extension != "morph"))
+    let is_archive = ARCHIVES.iter().any(|ending| path.ends_with(ending));
+    if is_archive || SCHEMES.iter().any(|scheme| target.starts_with(scheme)) {
+        return Ok(true);
+    }
+    let place = Path::new(path);
+    let is_definition = place.extension().is_some_and(|extension| extension == "morph");
+    if place.is_file() && !is_definition {
+        return Ok(true);
+    }
+    if !place.is_dir() {
+        return Ok(false);
+    }
+    let is_plain_path = path.starts_with(['.', '/']) || path.ends_with('/');
+    if !is_plain_path && is_component(path, definitions) {
+        let hint = format!(
+            "write ./{path} for the directory, or artifact:KEY for the component \
+             (`outcrop key {path}` prints its key)"
+        );
+        let text = format!("{path} is a directory, and a component of the definitions too");
+        return Err(CommandError::input(text).hint(hint));
+    }
+    Ok(true)
+}
+
+/// Whether definitions know the name; no tree is searched for them that does not look like some.
+fn is_component(name: &str, arguments: &DefinitionsArguments) -> bool {
+    arguments.definitions.join("VERSION").is_file()
+        && definitions::load::load(&arguments.definitions)
+            .is_ok_and(|loaded| loaded.select(name).is_ok())
 }

@@ -54,5 +54,5 @@ fn wait_for_server(record: &MountRecord) -> CommandResult {
         }
     };
     let _ = std::io::stderr().write_all(&record.take_log());
-    ended.map_err(CommandError::build)
+    ended
 }

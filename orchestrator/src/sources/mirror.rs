@@ -302,23 +302,7 @@ fn lfs_pointer(
 }
 
 fn missing(repo: &Repository, url: &str, reference: &str) -> Error {
-    let wanted = reference.to_ascii_lowercase();
-    let near: Vec<String> = repo
-        .references()
-        .into_iter()
-        .flat_map(|references| references.flatten())
-        .filter_map(|reference| reference.shorthand().ok().map(str::to_owned))
-        .filter(|name| {
-            let name = name.to_ascii_lowercase();
-            name.len() > 2 && (name.contains(&wanted) || wanted.contains(&name))
-        })
-        .take(5)
-        .collect();
-    let near = if near.is_empty() {
-        String::new()
-    } else {
-        format!(" Near matches: {}.", near.join(", "))
-    };
+    let near = outcrop_fs::layer::git::near_matches(repo, reference);
     Error::Invalid(format!("{url} has no revision {reference}.{near}"))
 }
 

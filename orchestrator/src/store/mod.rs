@@ -30,8 +30,19 @@ pub use lock::FileLock;
 /// The layout that this program reads and writes.
 const VERSION: &str = "1\n";
 
-const DIRECTORIES: [&str; 10] =
-    ["artifacts", "layers", "mirrors", "sources", "kits", "logs", "failed", "run", "tmp", "locks"];
+const DIRECTORIES: [&str; 11] = [
+    "artifacts",
+    "layers",
+    "mirrors",
+    "sources",
+    "kits",
+    "kept",
+    "logs",
+    "failed",
+    "run",
+    "tmp",
+    "locks",
+];
 
 /// An exclusive lock on a key, see [`Store::lock`].
 pub type KeyLock = FileLock;
@@ -124,6 +135,11 @@ impl Store {
 
     pub fn kits(&self) -> PathBuf {
         self.root().join("kits")
+    }
+
+    /// Changes whose capture failed (docs/kept-changes.md).
+    pub fn kept(&self) -> PathBuf {
+        self.root().join("kept")
     }
 
     /// The log of a key's last build.

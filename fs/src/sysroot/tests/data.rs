@@ -105,6 +105,22 @@ fn appends_to_many_files_in_turn_leave_each_in_few_pieces() {
 }
 
 #[test]
+fn many_small_writes_anywhere_are_all_there() {
+    let mut expected: Vec<u8> = (0..1 << 20).map(|at: u32| at as u8).collect();
+    let sysroot = writable(vec![MemoryLayer::new("low").file("/f", expected.clone())]);
+    let file = ino(&sysroot, "/f");
+    let mut state = 1u64;
+    for round in 0..30_000u32 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let offset = (state >> 33) as usize % (expected.len() - 16);
+        let bytes = vec![round as u8; 1 + (state >> 60) as usize];
+        sysroot.write(file, offset as u64, &bytes).unwrap();
+        expected[offset..offset + bytes.len()].copy_from_slice(&bytes);
+    }
+    assert!(content_of(&sysroot, file) == expected, "some byte is another");
+}
+
+#[test]
 fn holes_of_a_layers_file_stay_holes() {
     let runs = vec![(8192, vec![1; 4096]), (65_536, vec![2; 10])];
     let sysroot = writable(vec![MemoryLayer::new("low").sparse("/s", 100_000, runs)]);
@@ -187,7 +203,26 @@ fn statistics_are_the_spools() {
     let told = sysroot.statistics().unwrap();
     assert!(told.blocks > 0 && told.block_size > 0);
     assert_eq!(told.name_max, 255);
-    assert_eq!(read_only(vec![]).statistics().unwrap().free_blocks, 0);
+}
+
+#[test]
+fn statistics_of_a_read_only_tree_are_what_it_holds() {
+    let empty = read_only(vec![]).statistics().unwrap();
+    assert_eq!((empty.files, empty.blocks, empty.free_files, empty.free_blocks), (1, 0, 0, 0));
+    let low = MemoryLayer::new("low")
+        .file("/shared/hidden", vec![1; 100_000])
+        .file("/shared/file", vec![1; 3 * BLOCK])
+        .symlink("/link", "target")
+        .sparse("/sparse", 1 << 30, vec![(0, vec![1; BLOCK])]);
+    let high = MemoryLayer::new("high")
+        .file("/shared/hidden", vec![2; BLOCK])
+        .file("/one", vec![3; BLOCK])
+        .link("/one", "/two");
+    let told = read_only(vec![low, high]).statistics().unwrap();
+    // The root, shared, hidden, file, link, sparse, and one node with two names.
+    assert_eq!(told.files, 7);
+    assert_eq!((u64::from(told.block_size), told.blocks), (BLOCK as u64, 6));
+    assert_eq!((told.free_files, told.free_blocks), (0, 0));
 }
 
 /// A file system of one MiB, gone with the value; `None` where mounting is not allowed.

@@ -4,6 +4,7 @@ mod content;
 mod data;
 mod directories;
 mod generate;
+mod kept;
 mod layer;
 mod merge;
 mod model;

@@ -385,3 +385,30 @@ proptest! {
         pair.compare()?;
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn kept_changes_are_the_same_tree(
+        layers in vec(vec(wish(), 0..12), 0..4),
+        operations in vec(operation(), 0..60),
+    ) {
+        let mut pair = Pair::new(layers);
+        pair.compare()?;
+        for operation in &operations {
+            pair.apply(operation)?;
+            pair.compare()?;
+        }
+        for (_, ino) in std::mem::take(&mut pair.open) {
+            pair.sysroot.forget(ino, 1);
+        }
+        let before = walk(&pair.sysroot);
+        let directory = tempfile::tempdir().unwrap();
+        pair.sysroot.keep(directory.path()).unwrap();
+        let layers = pair.sysroot.tree.layers().to_vec();
+        pair.sysroot = Sysroot::restore(layers, directory.path()).unwrap();
+        prop_assert_eq!(walk(&pair.sysroot), before);
+        pair.compare()?;
+    }
+}
