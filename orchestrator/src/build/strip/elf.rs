@@ -14,7 +14,7 @@ use object::elf::{
 };
 use object::endian::{U32, U64};
 use object::pod::{bytes_of, bytes_of_slice};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::read::elf::{FileHeader, ProgramHeader, Rel, Rela, SectionHeader};
 use object::{Endianness, ReadRef};
 
 /// Most bytes of section names that a sane file has.
@@ -364,13 +364,33 @@ impl<'data, C: Class, R: ReadRef<'data>> Tables<'data, C, R> {
             }
         };
         let kind = section.sh_type(self.endian);
-        let (link, info) = (section.sh_link(self.endian), section.sh_info(self.endian));
+        let (mut link, info) = (section.sh_link(self.endian), section.sh_info(self.endian));
         if kind == elf::SHT_NULL {
             return Some((link, info));
+        }
+        // A static program's own relocations say where symbols would be, and name none.
+        if numbers.get(link as usize) == Some(&None) && self.names_no_symbols(section) {
+            link = 0;
         }
         let refers = section.sh_flags(self.endian).contains(elf::SHF_INFO_LINK)
             || matches!(kind, elf::SHT_REL | elf::SHT_RELA);
         Some((renumbered(link)?, if refers { renumbered(info)? } else { info }))
+    }
+
+    fn names_no_symbols(&self, relocations: &C::SectionHeader) -> bool {
+        let endian = self.endian;
+        let size: u64 = relocations.sh_size(endian).into();
+        if size > MOST_MOVED {
+            return false;
+        }
+        if let Ok(Some((entries, _))) = relocations.rel(endian, self.data) {
+            return entries.iter().all(|entry| entry.r_sym(endian) == 0);
+        }
+        if let Ok(Some((entries, _))) = relocations.rela(endian, self.data) {
+            let odd_layout = self.header.is_mips64el(endian);
+            return entries.iter().all(|entry| entry.r_sym(endian, odd_layout) == 0);
+        }
+        false
     }
 }
 
