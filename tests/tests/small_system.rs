@@ -89,12 +89,17 @@ fn the_tree_of_a_failed_assembly_is_kept() {
     let definitions = definitions(&scratch, &chunk);
     let path = format!("defs/strata/all/{chunk}.morph");
     let text = std::fs::read_to_string(scratch.join(&path)).unwrap();
-    let script = "    01-fails:\n    - rm /etc/theirs; echo half > /etc/half; exit 9\n";
+    let script = "    01-fails:\n    - echo > /etc/theirs; echo half > /etc/half; exit 9\n";
     scratch.file(&path, text + script);
     run(command("build", &definitions).arg("systems/small")).fails(1).says("exit status 9");
-    let look = ["--failed", "systems/small", "--command", "cat /etc/changed /etc/half; ls /etc"];
+    let look = [
+        "--failed",
+        "systems/small",
+        "--command",
+        "cat /etc/changed /etc/half /etc/theirs; ls /etc",
+    ];
     let seen = run(command("shell", &definitions).args(look)).ok().stdout;
-    assert_eq!(seen, "first\nand x86_64\nhalf\nchanged\ncreated\nhalf\n");
+    assert_eq!(seen, "first\nand x86_64\nhalf\n\nchanged\ncreated\nhalf\ntheirs\n");
     run(command("cat", &definitions).args(["systems/small", "/etc/changed"])).fails(2);
 }
 

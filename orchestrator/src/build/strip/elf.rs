@@ -144,6 +144,12 @@ struct Section<'data, C: Class> {
     fate: Fate,
 }
 
+/// A string table, and where in it each name is.
+struct Names<'data> {
+    table: Vec<u8>,
+    offsets: HashMap<&'data [u8], u32>,
+}
+
 struct Tables<'data, C: Class, R> {
     data: R,
     endian: Endianness,
@@ -285,7 +291,7 @@ impl<'data, C: Class, R: ReadRef<'data>> Tables<'data, C, R> {
 
     fn write(mut self, numbers: &[Option<u16>]) -> Option<Stripped> {
         let endian = self.endian;
-        let (names, offsets) = self.new_names()?;
+        let Names { table: names, offsets } = self.new_names()?;
         let mut tail = Vec::new();
         self.move_sections(&mut tail)?;
         let names_at = self.loaded.checked_add(tail.len() as u64)?;
@@ -312,18 +318,18 @@ impl<'data, C: Class, R: ReadRef<'data>> Tables<'data, C, R> {
         (size < self.data.len().ok()?).then_some(Stripped { header, kept: self.loaded, tail })
     }
 
-    /// The string table of the names that are left, and where in it each name is.
-    fn new_names(&self) -> Option<(Vec<u8>, HashMap<&'data [u8], u32>)> {
-        let mut names = vec![0];
+    /// The names that are left.
+    fn new_names(&self) -> Option<Names<'data>> {
+        let mut table = vec![0];
         let mut offsets: HashMap<&[u8], u32> = HashMap::from([(&[][..], 0)]);
         for section in self.sections.iter().filter(|section| section.fate != Fate::Goes) {
             if !offsets.contains_key(section.name) {
-                offsets.insert(section.name, u32::try_from(names.len()).ok()?);
-                names.extend_from_slice(section.name);
-                names.push(0);
+                offsets.insert(section.name, u32::try_from(table.len()).ok()?);
+                table.extend_from_slice(section.name);
+                table.push(0);
             }
         }
-        Some((names, offsets))
+        Some(Names { table, offsets })
     }
 
     /// Appends the sections that move, in the order in which they stood.
