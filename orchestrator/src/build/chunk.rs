@@ -126,12 +126,18 @@ async fn run_in_guest(
     let options = workshop.guest_options(tree, true)?;
     let mut guest = Guest::start(options).await?;
     note_start(workshop, job, &guest, log, started);
-    match run_steps(workshop, job, &mut guest, log).await {
+    let outcome = run_steps(workshop, job, &mut guest, log).await;
+    end_guest(guest, &job.component, outcome).await
+}
+
+/// Shuts the guest of a build down, with `outcome` unless that fails.
+pub(super) async fn end_guest(guest: Guest, component: &str, outcome: Result<()>) -> Result<()> {
+    match outcome {
         Ok(()) => Ok(guest.shut_down().await?),
         Err(error @ BuildError::Command { .. }) => {
             // What the failed command left is worth a look: let the guest write it back.
             if let Err(problem) = guest.shut_down().await {
-                log::warn!("{}: the failed tree is not complete: {problem}", job.component);
+                log::warn!("{component}: the failed tree is not complete: {problem}");
             }
             Err(error)
         }

@@ -13,7 +13,7 @@ use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::without::WithoutLayer;
 use outcrop_fs::node::{Attributes, ROOT_INO, Timestamp};
 
-use super::chunk::{Description, capture};
+use super::chunk::{Description, capture, end_guest};
 use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
@@ -154,6 +154,16 @@ async fn integrate(
     let component = job.component.clone();
     let seconds = started.elapsed().as_secs_f64();
     workshop.observer.observe(Event::GuestReady { component, seconds });
+    let outcome = run_integration(workshop, job, &mut guest, log).await;
+    end_guest(guest, &job.component, outcome).await
+}
+
+async fn run_integration(
+    workshop: &Workshop,
+    job: &SystemJob,
+    guest: &mut Guest,
+    log: &mut BuildLog,
+) -> Result<()> {
     log.environment(&job.environment);
     for step in &job.integration {
         let component = job.component.clone();
@@ -175,6 +185,5 @@ async fn integrate(
             }
         }
     }
-    guest.shut_down().await?;
     Ok(())
 }
