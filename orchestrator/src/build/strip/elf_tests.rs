@@ -134,6 +134,90 @@ fn a_stripped_library_can_be_linked_with_and_loaded() {
     assert_eq!(run(&mut Command::new(place.path("program"))), "the answer is 42\n");
 }
 
+const FREESTANDING: &str = r#"
+int data = 5, zero[4];
+void _start(void) { __asm__ volatile("int $0x80" :: "a"(1), "b"(data + 2)); }
+"#;
+
+#[test]
+fn files_of_32_bits_are_stripped_alike() {
+    if !tools() {
+        return;
+    }
+    let place = Workplace::new();
+    std::fs::write(place.path("free.c"), FREESTANDING).unwrap();
+    for kind in ["-static", "-shared"] {
+        place.gcc(&["-m32", "-nostdlib", "-ffreestanding", "-fPIC", kind, "free.c", "-o", "ours"]);
+        std::fs::copy(place.path("ours"), place.path("theirs")).unwrap();
+        strip_in_place(&place.path("ours"));
+        let unneeded = ["--strip-unneeded", "-R", ".comment", "-R", ".note"];
+        run(Command::new("strip").args(unneeded).arg(place.path("theirs")));
+        assert_eq!(sections(&place.path("ours")), sections(&place.path("theirs")), "{kind}");
+    }
+}
+
+/// A minimal executable of 32 bits: one segment, and sections of every fate.
+fn handmade(endian: Endianness) -> Vec<u8> {
+    let names = b"\0.text\0.symtab\0.strtab\0.debug_info\0.kept\0.shstrtab\0";
+    let at = |name: &[u8]| {
+        let found = names.windows(name.len() + 1).position(|part| part == [name, b"\0"].concat());
+        found.unwrap() as u32
+    };
+    let word = |value: u32| match endian {
+        Endianness::Big => value.to_be_bytes(),
+        Endianness::Little => value.to_le_bytes(),
+    };
+    let half = |value: u16| match endian {
+        Endianness::Big => value.to_be_bytes(),
+        Endianness::Little => value.to_le_bytes(),
+    };
+    let data = 1 + u8::from(endian == Endianness::Big);
+    let mut file = [b"\x7fELF\x01".as_slice(), &[data, 1, 0], &[0; 8]].concat();
+    // Type, machine; version, entry, program headers, section headers, flags.
+    file.extend([half(2), half(20)].concat());
+    let table = 100 + 16 + 8 + 4 + names.len() as u32;
+    file.extend([1, 0x1054, 52, table, 0].map(word).concat());
+    file.extend([52, 32, 1, 40, 7, 6].map(half).concat());
+    file.extend([1, 0, 0x1000, 0x1000, 88, 88, 5, 4096].map(word).concat());
+    file.extend([0; 4]);
+    // Null, .text, .symtab, .strtab, .debug_info, .kept, .shstrtab
+    let mut content = b"symbols!symbols!".to_vec();
+    content.extend(b"debugged");
+    content.extend(b"kept");
+    content.extend(names);
+    let headers = [
+        [0; 10],
+        [at(b".text"), 1, 6, 0x1054, 84, 4, 0, 0, 4, 0],
+        [at(b".symtab"), 2, 0, 0, 88 + 12, 16, 3, 1, 4, 16],
+        [at(b".strtab"), 3, 0, 0, 100, 1, 0, 0, 1, 0],
+        [at(b".debug_info"), 1, 0, 0, 116, 8, 0, 0, 1, 0],
+        [at(b".kept"), 1, 0, 0, 124, 4, 1, 0, 1, 0],
+        [at(b".shstrtab"), 3, 0, 0, 128, names.len() as u32, 0, 0, 1, 0],
+    ];
+    file.extend([0; 12]);
+    file.extend(content);
+    for header in headers {
+        file.extend(header.map(word).concat());
+    }
+    file
+}
+
+#[test]
+fn both_byte_orders_are_understood() {
+    use object::{Object, ObjectSection};
+    for endian in [Endianness::Big, Endianness::Little] {
+        let file = handmade(endian);
+        let new = stripped(&file).unwrap();
+        assert_eq!(new[..32], file[..32]);
+        let parsed = object::File::parse(&new[..]).unwrap();
+        let left: Vec<_> = parsed.sections().map(|s| s.name().unwrap().to_owned()).collect();
+        assert_eq!(left, [".text", ".kept", ".shstrtab"], "{endian:?}");
+        let kept = parsed.section_by_name(".kept").unwrap();
+        assert_eq!(kept.data().unwrap(), b"kept");
+        assert_eq!(stripped(&new), None);
+    }
+}
+
 /// The largest program at hand: this one, made by another compiler.
 #[test]
 fn a_program_of_another_compiler_runs() {
