@@ -1,7 +1,9 @@
 //! Child processes: own process group, parent-death signal, captured output, supervised exit.
 //!
-//! Nothing that is started here outlives the orchestrator: dropping a [`Supervised`] kills its
-//! process group, and if the orchestrator itself is killed, the kernel kills the child.
+//! Nothing that is started here outlives the orchestrator: dropping a [`Supervised`] or a [`Blocking`]
+//! kills its process group, and if the orchestrator itself is killed, the kernel kills the child.
+
+mod blocking;
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -23,6 +25,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub use blocking::Blocking;
+
 /// How much of the end of a child's output is kept for error messages, in bytes.
 const TAIL: usize = 64 * 1024;
 
@@ -42,9 +46,7 @@ pub struct Launch {
 
 impl Launch {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        let mut command = std::process::Command::new(program);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Launch { command, inherited: Vec::new(), log: None, piped: false }
+        Launch::from(std::process::Command::new(program))
     }
 
     /// For arguments, environment and working directory; the streams are not to be changed.
@@ -79,7 +81,7 @@ impl Launch {
         let runtime = Handle::current();
         let piped = self.piped;
         let (sender, receiver) = oneshot::channel();
-        let work = move || {
+        give_to_spawner(move || {
             let _entered = runtime.enter();
             let result = tokio::process::Command::from(self.command).spawn();
             // Only now, when the child has its copies, may ours be closed.
@@ -87,10 +89,8 @@ impl Launch {
             let result = result.map(|child| Supervised::new(child, output, piped));
             // If nobody waits any more, the child comes back and is killed by its destructor.
             drop(sender.send(result));
-        };
-        let gone = || io::Error::other("the thread that starts processes has ended");
-        spawner().lock().send(Box::new(work)).map_err(|_| gone())?;
-        receiver.await.map_err(|_| gone())?
+        })?;
+        receiver.await.map_err(|_| spawner_is_gone())?
     }
 
     #[allow(unsafe_code)]
@@ -117,7 +117,23 @@ impl Launch {
     }
 }
 
+impl From<std::process::Command> for Launch {
+    /// Takes program, arguments, environment and working directory; the streams are set anew.
+    fn from(mut command: std::process::Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Launch { command, inherited: Vec::new(), log: None, piped: false }
+    }
+}
+
 type Work = Box<dyn FnOnce() + Send>;
+
+fn give_to_spawner(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawner().lock().send(Box::new(work)).map_err(|_| spawner_is_gone())
+}
+
+fn spawner_is_gone() -> io::Error {
+    io::Error::other("the thread that starts processes has ended")
+}
 
 /// The thread that forks. A parent-death signal fires when the *thread* that forked ends, and the
 /// threads of a runtime come and go; this one lives as long as the process.

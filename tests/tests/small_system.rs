@@ -78,3 +78,90 @@ fn a_small_system_is_assembled_exported_and_booted() {
             .says("exit status 3");
     }
 }
+
+#[test]
+fn the_tree_of_a_failed_assembly_is_kept() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let chunk = fresh_name("small");
+    let definitions = definitions(&scratch, &chunk);
+    let path = format!("defs/strata/all/{chunk}.morph");
+    let text = std::fs::read_to_string(scratch.join(&path)).unwrap();
+    let script = "    01-fails:\n    - echo > /etc/theirs; echo half > /etc/half; exit 9\n";
+    scratch.file(&path, text + script);
+    run(command("build", &definitions).arg("systems/small")).fails(1).says("exit status 9");
+    let look = [
+        "--failed",
+        "systems/small",
+        "--command",
+        "cat /etc/changed /etc/half /etc/theirs; ls /etc",
+    ];
+    let seen = run(command("shell", &definitions).args(look)).ok().stdout;
+    assert_eq!(seen, "first\nand x86_64\nhalf\n\nchanged\ncreated\nhalf\ntheirs\n");
+    run(command("cat", &definitions).args(["systems/small", "/etc/changed"])).fails(2);
+}
+
+/// What a chunk installs besides: of each kind something that a running system does without.
+const MORE: &str = r#"mkdir -p usr/include/deep usr/share/doc/it usr/share/it usr/lib empty/inside
+echo header > usr/include/deep/it.h
+ln usr/include/deep/it.h usr/share/it/template.h
+echo page > usr/share/doc/it/page
+echo archive > usr/lib/libit.a
+echo library > usr/lib/libit.so.1
+"#;
+
+#[test]
+fn a_system_has_what_it_selects_and_nothing_else() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (chunk, spare) = (fresh_name("part"), fresh_name("spare"));
+    let install = format!("{INSTALL}{MORE}");
+    let only_header =
+        "mkdir -p \"$DESTDIR/usr/include\"; echo > \"$DESTDIR/usr/include/spare.h\"\n";
+    let definitions = tree(&scratch, &[(&chunk, &[], &install), (&spare, &[], only_header)]);
+    let path = format!("defs/strata/all/{chunk}.morph");
+    let text = std::fs::read_to_string(scratch.join(&path)).unwrap();
+    let integration = format!(
+        "system-integration:\n  {chunk}-misc:\n    00-look:\n    - ls -d /usr/* > /etc/seen\n"
+    );
+    scratch.file(&path, text + &integration);
+    let system = "name: part\nkind: system\narch: x86_64\nstrata:\n- morph: strata/all.morph\n";
+    scratch.file("defs/systems/part.morph", system);
+    scratch.file("defs/systems/less.morph", {
+        system.replace("part", "less") + "  artifacts: [all-runtime]\n"
+    });
+    let listed = |system: &str| {
+        run(command("build", &definitions).arg(format!("systems/{system}"))).ok();
+        let path = format!("systems/{system}");
+        let listed = run(command("ls", &definitions).args([&path, "-R", "--json"])).ok().stdout;
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()
+    };
+    let names = |listed: &[serde_json::Value]| -> Vec<String> {
+        listed.iter().map(|node| node["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let (all, less) = (listed("part"), listed("less"));
+    let gone = [
+        "/usr/include",
+        "/usr/include/deep",
+        "/usr/include/deep/it.h",
+        "/usr/include/spare.h",
+        "/usr/lib/libit.a",
+        "/usr/share/doc",
+        "/usr/share/doc/it",
+        "/usr/share/doc/it/page",
+    ];
+    let expected: Vec<String> =
+        names(&all).into_iter().filter(|path| !gone.contains(&path.as_str())).collect();
+    assert_eq!(names(&less), expected);
+    assert_eq!(names(&all).len(), expected.len() + gone.len());
+    let template = less.iter().find(|node| node["path"] == "/usr/share/it/template.h").unwrap();
+    assert_eq!(template["links"], 1);
+    let cat =
+        |path: &str| run(command("cat", &definitions).args(["systems/less", path])).ok().stdout;
+    assert_eq!(cat("/usr/share/it/template.h"), "header\n");
+    assert_eq!(cat("/etc/seen"), "/usr/lib\n/usr/share\n");
+}

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 mod file;
 mod index_sink;
 mod options;
@@ -14,6 +15,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use changes::{capture_changes, open_changes};
 pub use file::{capture_to_file, capture_with_index};
 pub use index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 pub use options::{

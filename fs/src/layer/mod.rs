@@ -10,6 +10,7 @@ mod parallel;
 pub mod placed;
 pub mod subtree;
 pub mod synthetic;
+pub mod without;
 
 use std::ops::ControlFlow;
 

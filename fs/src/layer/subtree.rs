@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
 use crate::layer::placed::Placed;
+use crate::layer::without::WithoutLayer;
 use crate::layer::{DataRun, Entry, Layer, Whiteout};
 use crate::node::{Kind, Metadata, Xattrs};
 
@@ -130,138 +131,6 @@ impl Layer for SubtreeLayer {
     }
 }
 
-/// A layer without some names of its root directory.
-pub struct WithoutLayer {
-    inner: Arc<dyn Layer>,
-    hidden: Vec<Vec<u8>>,
-    hidden_directories: u32,
-}
-
-impl WithoutLayer {
-    pub fn new(inner: Arc<dyn Layer>, hidden: Vec<Vec<u8>>) -> Result<Self> {
-        let mut present = Vec::with_capacity(hidden.len());
-        let mut hidden_directories = 0;
-        for name in hidden {
-            if let Some(entry) = inner.lookup(Entry::ROOT, &name)? {
-                if inner.metadata(entry)?.kind.is_directory() {
-                    hidden_directories += 1;
-                }
-                present.push(name);
-            }
-        }
-        Ok(WithoutLayer { inner, hidden: present, hidden_directories })
-    }
-
-    fn hides(&self, directory: Entry, name: &[u8]) -> bool {
-        directory == Entry::ROOT && self.hidden.iter().any(|hidden| hidden == name)
-    }
-}
-
-impl Layer for WithoutLayer {
-    fn label(&self) -> &str {
-        self.inner.label()
-    }
-
-    fn version(&self) -> String {
-        self.inner.version()
-    }
-
-    fn metadata(&self, entry: Entry) -> Result<Metadata> {
-        self.inner.metadata(entry)
-    }
-
-    fn link_count(&self, entry: Entry) -> Result<u32> {
-        self.inner.link_count(entry)
-    }
-
-    fn names(&self, entry: Entry) -> Result<Vec<(Entry, Vec<u8>)>> {
-        let mut names = self.inner.names(entry)?;
-        names.retain(|(directory, name)| !self.hides(*directory, name));
-        Ok(names)
-    }
-
-    fn parent(&self, entry: Entry) -> Result<Entry> {
-        self.inner.parent(entry)
-    }
-
-    fn subdirectories(&self, directory: Entry) -> Result<u32> {
-        let all = self.inner.subdirectories(directory)?;
-        let hidden = if directory == Entry::ROOT { self.hidden_directories } else { 0 };
-        Ok(all.saturating_sub(hidden))
-    }
-
-    fn lookup(&self, directory: Entry, name: &[u8]) -> Result<Option<Entry>> {
-        if self.hides(directory, name) {
-            return Ok(None);
-        }
-        self.inner.lookup(directory, name)
-    }
-
-    fn children(
-        &self,
-        directory: Entry,
-        start: u64,
-        visit: &mut dyn FnMut(&[u8], Entry) -> ControlFlow<()>,
-    ) -> Result<()> {
-        if directory != Entry::ROOT {
-            return self.inner.children(directory, start, visit);
-        }
-        let mut position = 0;
-        self.inner.children(directory, 0, &mut |name, entry| {
-            if self.hides(directory, name) {
-                return ControlFlow::Continue(());
-            }
-            position += 1;
-            if position <= start { ControlFlow::Continue(()) } else { visit(name, entry) }
-        })
-    }
-
-    fn child_count(&self, directory: Entry) -> Result<u64> {
-        let hidden = if directory == Entry::ROOT { self.hidden.len() as u64 } else { 0 };
-        Ok(self.inner.child_count(directory)?.saturating_sub(hidden))
-    }
-
-    fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.inner.read(entry, offset, buffer)
-    }
-
-    fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {
-        self.inner.read_link(entry)
-    }
-
-    fn xattrs(&self, entry: Entry) -> Result<Xattrs> {
-        self.inner.xattrs(entry)
-    }
-
-    fn has_xattrs(&self, entry: Entry) -> Result<bool> {
-        self.inner.has_xattrs(entry)
-    }
-
-    fn next_data(&self, entry: Entry, offset: u64) -> Result<Option<DataRun>> {
-        self.inner.next_data(entry, offset)
-    }
-
-    fn data_bytes(&self, entry: Entry) -> Result<u64> {
-        self.inner.data_bytes(entry)
-    }
-
-    fn whiteout(&self, directory: Entry, name: &[u8]) -> Result<Option<Whiteout>> {
-        self.inner.whiteout(directory, name)
-    }
-
-    fn is_opaque(&self, directory: Entry) -> Result<bool> {
-        self.inner.is_opaque(directory)
-    }
-
-    fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
-        self.inner.digest(entry)
-    }
-
-    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
-        self.inner.identity(entry)
-    }
-}
-
 /// The top-level names that a merged-/usr system makes links into `usr/`.
 pub const USR_MERGE_NAMES: [&[u8]; 6] = [b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32"];
 
@@ -300,8 +169,8 @@ pub fn fold_through_links(layer: Arc<dyn Layer>, links: &[Vec<u8>]) -> Result<Ve
     if folded.is_empty() {
         return Ok(vec![layer]);
     }
-    let hidden = folded.iter().map(|(name, _)| name.clone()).collect();
-    let mut parts: Vec<Arc<dyn Layer>> = vec![Arc::new(WithoutLayer::new(layer.clone(), hidden)?)];
+    let hidden: Vec<Vec<u8>> = folded.iter().map(|(name, _)| name.clone()).collect();
+    let mut parts: Vec<Arc<dyn Layer>> = vec![Arc::new(WithoutLayer::new(layer.clone(), &hidden)?)];
     for (name, entry) in folded {
         let subtree = Arc::new(SubtreeLayer::new(layer.clone(), entry)?);
         let place = [b"/usr/".as_slice(), &name].concat();

@@ -10,9 +10,11 @@ use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::git::GitLayer;
 use outcrop_fs::layer::placed::Placed;
 use outcrop_fs::node::{Device, Ino, Kind, Timestamp};
+use outcrop_fs::sysroot::Sysroot;
 
 use super::error::{BuildError, Result};
 use super::event::Event;
+use super::failed;
 use super::log::BuildLog;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking};
@@ -46,6 +48,8 @@ pub struct ChunkJob {
     /// The environment of a step's commands, given the parallelism of build steps.
     pub environment: Environment,
     pub devices: Vec<definitions::Device>,
+    /// Whether the host strips what was installed, after the last step.
+    pub strip: bool,
 }
 
 impl ChunkJob {
@@ -66,22 +70,30 @@ impl ChunkJob {
 /// `outcrop shell --failed` and nothing is published.
 pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
-    let mut tree = prepare(workshop, job).await?;
+    let mut tree = prepare(workshop, job, Vec::new()).await?;
     let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
     // Whatever happened, the tree is only looked at again once nobody serves it.
     let unmounted = tree.unmount();
-    if let Err(mut error) = outcome {
-        workshop.keep_console(&job.key, &mut error);
-        super::failed::keep(workshop, job, &tree).await;
-        return Err(error);
+    let published = match outcome.and(unmounted) {
+        Ok(()) => finish(workshop, job, &tree, log, started).await,
+        Err(error) => Err(error),
+    };
+    if published.is_err() {
+        failed::keep(workshop, &job.component, &job.key, &tree).await;
     }
-    unmounted?;
-    make_devices(&tree, job)?;
-    publish(workshop, job, tree, started).await
+    published.map_err(|mut error| {
+        workshop.keep_console(&job.key, &mut error);
+        error
+    })
 }
 
-/// Stacks what the chunk is built in: kit, dependencies, source.
-pub async fn prepare(workshop: &Workshop, job: &ChunkJob) -> Result<GuestTree> {
+/// Stacks what the chunk is built in: kit, dependencies, source, and `above` them what an earlier
+/// build has left.
+pub async fn prepare(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    above: Vec<Arc<dyn Layer>>,
+) -> Result<GuestTree> {
     let artifacts = workshop.artifacts(&job.staged)?;
     let mut layers = workshop.stack(&artifacts).await?;
     if let Some(source) = &job.source {
@@ -91,6 +103,7 @@ pub async fn prepare(workshop: &Workshop, job: &ChunkJob) -> Result<GuestTree> {
         let place = format!("{}/{}", job.build_directory(), submodule.path);
         layers.push(source_layer(job, &submodule.source, &place)?);
     }
+    layers.extend(above);
     let tree = GuestTree::new(&workshop.store, layers, &job.install_directory())?;
     tree.make_directory(&job.build_directory())?;
     tree.make_directory(&job.install_directory())?;
@@ -113,12 +126,18 @@ async fn run_in_guest(
     let options = workshop.guest_options(tree, true)?;
     let mut guest = Guest::start(options).await?;
     note_start(workshop, job, &guest, log, started);
-    match run_steps(workshop, job, &mut guest, log).await {
+    let outcome = run_steps(workshop, job, &mut guest, log).await;
+    end_guest(guest, &job.component, outcome).await
+}
+
+/// Shuts the guest of a build down, with `outcome` unless that fails.
+pub(super) async fn end_guest(guest: Guest, component: &str, outcome: Result<()>) -> Result<()> {
+    match outcome {
         Ok(()) => Ok(guest.shut_down().await?),
         Err(error @ BuildError::Command { .. }) => {
             // What the failed command left is worth a look: let the guest write it back.
             if let Err(problem) = guest.shut_down().await {
-                log::warn!("{}: the failed tree is not complete: {problem}", job.component);
+                log::warn!("{component}: the failed tree is not complete: {problem}");
             }
             Err(error)
         }
@@ -202,7 +221,32 @@ async fn run_command(
     })
 }
 
-/// Device nodes of the definition, made in the install tree itself: no guest is needed.
+/// What is done to the install tree on the host, where no guest is needed.
+async fn finish(
+    workshop: &Workshop,
+    job: &ChunkJob,
+    tree: &GuestTree,
+    log: &mut BuildLog,
+    started: Instant,
+) -> Result<Artifact> {
+    if job.strip {
+        let sysroot = tree.sysroot.clone();
+        let root = install_root(tree, job)?;
+        let begun = Instant::now();
+        let summary =
+            blocking(move || Ok(super::strip::strip_tree(sysroot.as_ref(), root)?)).await?;
+        let (files, saved, took) = (summary.files, summary.saved, begun.elapsed().as_secs_f64());
+        log.note(&format!("stripped {files} files, {saved} bytes less, in {took:.2} s"));
+    }
+    make_devices(tree, job)?;
+    publish(workshop, job, tree, started).await
+}
+
+fn install_root(tree: &GuestTree, job: &ChunkJob) -> Result<Ino> {
+    Ok(tree.sysroot.resolve(job.install_directory().as_bytes())?.ino)
+}
+
+/// Device nodes of the definition.
 fn make_devices(tree: &GuestTree, job: &ChunkJob) -> Result<()> {
     for device in &job.devices {
         let numbers = Device { major: device.major, minor: device.minor };
@@ -217,11 +261,7 @@ fn make_devices(tree: &GuestTree, job: &ChunkJob) -> Result<()> {
             None => (job.install_directory(), filename),
         };
         let parent = tree.make_directory(&parent)?;
-        let creation = Creation {
-            mode: u16::try_from(device.permissions & 0o7777).unwrap_or(0),
-            uid: device.uid,
-            gid: device.gid,
-        };
+        let creation = Creation { mode: device.permissions, uid: device.uid, gid: device.gid };
         tree.sysroot.make_node(parent, name.as_bytes(), kind, creation).map_err(|error| {
             BuildError::Invalid(format!(
                 "{}: cannot make the device {}: {error}",
@@ -235,10 +275,10 @@ fn make_devices(tree: &GuestTree, job: &ChunkJob) -> Result<()> {
 async fn publish(
     workshop: &Workshop,
     job: &ChunkJob,
-    tree: GuestTree,
+    tree: &GuestTree,
     started: Instant,
 ) -> Result<Artifact> {
-    let root = tree.sysroot.resolve(job.install_directory().as_bytes())?.ino;
+    let root = install_root(tree, job)?;
     let description = Description {
         key: job.key.clone(),
         name: job.name.clone(),
@@ -248,8 +288,8 @@ async fn publish(
         dependencies: job.staged.iter().map(Key::to_string).collect(),
         latest_mtime: job.latest_mtime(),
     };
-    let store = workshop.store.clone();
-    blocking(move || capture(&store, &tree, root, description, started, None)).await
+    let (store, sysroot) = (workshop.store.clone(), tree.sysroot.clone());
+    blocking(move || capture(&store, &sysroot, root, description, started, None)).await
 }
 
 /// What an artifact is, apart from its content.
@@ -266,7 +306,7 @@ pub(super) struct Description {
 /// Captures everything below `root` and publishes it.
 pub(super) fn capture(
     store: &crate::store::Store,
-    tree: &GuestTree,
+    sysroot: &Sysroot,
     root: Ino,
     description: Description,
     started: Instant,
@@ -280,7 +320,7 @@ pub(super) fn capture(
         ..CaptureOptions::default()
     };
     let captured = outcrop_fs::capture::capture_with_index(
-        tree.sysroot.as_ref(),
+        sysroot,
         root,
         &draft.tar_path(),
         &draft.index_path(),

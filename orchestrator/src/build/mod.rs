@@ -14,6 +14,7 @@ pub mod progress;
 pub mod queue;
 mod run;
 pub mod shell;
+mod strip;
 mod synthetic;
 mod system;
 #[cfg(test)]
@@ -24,4 +25,4 @@ pub mod workshop;
 pub use chunk::ChunkJob;
 pub use error::{BuildError, Result};
 pub use run::{Failure, Outcome, RunOptions, run};
-pub use system::SystemJob;
+pub use system::{SystemChunk, SystemJob};

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::chunk::ChunkJob;
 use super::error::{BuildError, Result};
 use super::queue::Task;
-use super::system::SystemJob;
+use super::system::{SystemChunk, SystemJob};
 use crate::definitions::{
     Arch, BuildSystemChoice, Chunk, Component, ComponentId, Definitions, EnvironmentInputs, Step,
     StepName, environment,
@@ -21,8 +21,8 @@ use crate::store::{Key, Store};
 /// Seconds that a component is expected to take if it was never built here.
 const UNKNOWN_DURATION: f64 = 120.0;
 
-/// Strips what was installed, for build systems that ask for it. Each file is stripped in place, so
-/// a second run changes nothing.
+/// Strips what was installed, where commands of the chunk count on finding it stripped: then the
+/// guest must do it. Each file is stripped in place, so a second run changes nothing.
 const STRIP_SCRIPT: &str = r#"
 find "$DESTDIR" -type f \( -perm -111 -o -name '*.so*' -o -name '*.cmxs' -o -name '*.node' \) \
     -exec sh -c 'for file; do
@@ -295,7 +295,7 @@ impl Builder<'_> {
         let staged = self.resolved.graph.staged_dependencies(definitions, id);
         let prefixes = self.resolved.graph.prefixes(definitions, &staged);
         let source = self.resolved.sources.get(&id).cloned();
-        let steps = self.steps(chunk, source.as_ref())?;
+        let (steps, strip) = self.steps(chunk, source.as_ref())?;
         let (name, arch, time) = (
             component.name.clone(),
             self.inquiry.arch,
@@ -322,10 +322,12 @@ impl Builder<'_> {
             steps,
             environment: Box::new(variables),
             devices: chunk.devices.clone(),
+            strip,
         })
     }
 
-    fn steps(&self, chunk: &Chunk, source: Option<&Source>) -> Result<Vec<Step>> {
+    /// The steps of a chunk, and whether the host strips what they have installed.
+    fn steps(&self, chunk: &Chunk, source: Option<&Source>) -> Result<(Vec<Step>, bool)> {
         let definitions = self.inquiry.definitions;
         let top = match (definitions.build_system(chunk), source) {
             (BuildSystemChoice::Detect, Some(source)) => top_directory(&source.resolved)?,
@@ -334,12 +336,30 @@ impl Builder<'_> {
         let names: Vec<&str> = top.iter().map(String::as_str).collect();
         let plan = definitions.plan(chunk, &names);
         let mut steps = plan.steps;
-        if plan.strip_in_process {
+        let strip = plan.strip_in_process;
+        let looks_after = steps.iter().any(|step| step.name == StepName::PostStrip);
+        if strip && looks_after {
             let after = steps.iter().take_while(|step| step.name < StepName::Strip).count();
             let commands = vec![STRIP_SCRIPT.to_owned()];
             steps.insert(after, Step { name: StepName::Strip, commands });
         }
-        Ok(steps)
+        Ok((steps, strip && !looks_after))
+    }
+
+    fn system_chunks(
+        &self,
+        system: ComponentId,
+        chunks: &[ComponentId],
+    ) -> Result<Vec<SystemChunk>> {
+        let definitions = self.inquiry.definitions;
+        let chunk = |&chunk: &ComponentId| {
+            let selection = definitions.selection(system, chunk).map_err(|error| {
+                let path = definitions.path_of(chunk);
+                BuildError::Invalid(format!("{path}: its split rules cannot be used: {error}"))
+            })?;
+            Ok(SystemChunk { key: self.resolved.key(chunk)?, selection })
+        };
+        chunks.iter().map(chunk).collect()
     }
 
     fn system_job(&self, id: ComponentId, component: &Component, key: &Key) -> Result<SystemJob> {
@@ -363,7 +383,7 @@ impl Builder<'_> {
             arch: self.inquiry.arch.name.to_owned(),
             key: key.clone(),
             inputs: self.inputs(id),
-            chunks: self.keys_of(&chunks)?,
+            chunks: self.system_chunks(id, &chunks)?,
             integration,
             environment: environment(&inputs, None),
             latest_mtime,

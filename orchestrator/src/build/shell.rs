@@ -3,15 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
-
-use outcrop_fs::layer::Layer;
 
 use super::chunk::{self, ChunkJob};
-use super::error::{BuildError, Result};
+use super::error::Result;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, stack_alone};
-use super::{SystemJob, failed};
+use super::{SystemJob, failed, system};
 use crate::guest::{Command, Exit, Guest};
 
 /// What runs in the tree.
@@ -30,20 +27,9 @@ pub async fn in_chunk(
     of_failure: bool,
     errand: &Errand,
 ) -> Result<Exit> {
-    let tree = if of_failure {
-        let Some(zones) = failed::layers(workshop, &job.key)? else {
-            return Err(BuildError::Invalid(format!(
-                "no failed build of {} is kept; `outcrop build` keeps the tree when one fails",
-                job.component
-            )));
-        };
-        let artifacts = workshop.artifacts(&job.staged)?;
-        let mut layers = workshop.stack(&artifacts).await?;
-        layers.extend(zones);
-        GuestTree::new(&workshop.store, layers, &job.install_directory())?
-    } else {
-        chunk::prepare(workshop, job).await?
-    };
+    let changes =
+        if of_failure { failed::layers(workshop, &job.component, &job.key)? } else { Vec::new() };
+    let tree = chunk::prepare(workshop, job, changes).await?;
     let mut environment = (job.environment)(None, workshop.jobs);
     if let Some(compile) = &workshop.compile {
         compile.extend_environment(&mut environment);
@@ -51,11 +37,20 @@ pub async fn in_chunk(
     run(workshop, tree, errand, &job.build_directory(), environment, true).await
 }
 
-/// Opens the tree of a built system.
-pub async fn in_system(workshop: &Workshop, job: &SystemJob, errand: &Errand) -> Result<Exit> {
-    let artifacts = workshop.artifacts(std::slice::from_ref(&job.key))?;
-    let layers: Vec<Arc<dyn Layer>> = stack_alone(&artifacts)?;
-    let tree = GuestTree::new(&workshop.store, layers, "/")?;
+/// Opens the tree of a built system; with `of_failure` the tree that its last failed assembly left.
+pub async fn in_system(
+    workshop: &Workshop,
+    job: &SystemJob,
+    of_failure: bool,
+    errand: &Errand,
+) -> Result<Exit> {
+    let tree = if of_failure {
+        let changes = failed::layers(workshop, &job.component, &job.key)?;
+        system::prepare(workshop, job, changes)?
+    } else {
+        let artifacts = workshop.artifacts(std::slice::from_ref(&job.key))?;
+        GuestTree::new(&workshop.store, stack_alone(&artifacts)?, "/")?
+    };
     run(workshop, tree, errand, "/", job.environment.clone(), false).await
 }
 

@@ -1,22 +1,26 @@
-//! Assembling one system: its chunks' artifacts as a tree, integration commands in a guest, and the
-//! whole tree captured.
+//! Assembling one system: what it selects of its chunks' artifacts as a tree, integration commands
+//! in a guest, and the whole tree captured.
 //!
 //! Integration runs in the system itself, with nothing of the kit in it: a command that scans the
 //! tree finds what the system will have, and no tool of the builder can end up in the result.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use outcrop_fs::filesystem::Filesystem;
+use outcrop_fs::layer::Layer;
+use outcrop_fs::layer::without::WithoutLayer;
 use outcrop_fs::node::{Attributes, ROOT_INO, Timestamp};
 
-use super::chunk::{Description, capture};
+use super::chunk::{Description, capture, end_guest};
 use super::error::{BuildError, Result};
 use super::event::Event;
+use super::failed;
 use super::log::BuildLog;
 use super::tree::GuestTree;
-use super::workshop::{Workshop, blocking, stack_alone};
-use crate::definitions::IntegrationStep;
+use super::workshop::{Workshop, blocking, open_all, stack_layers};
+use crate::definitions::{IntegrationStep, Selection};
 use crate::guest::{Command, Guest};
 use crate::store::{Artifact, Key};
 
@@ -31,51 +35,93 @@ pub struct SystemJob {
     pub arch: String,
     pub key: Key,
     pub inputs: BTreeMap<String, String>,
-    /// Keys of its chunks, lowest layer first.
-    pub chunks: Vec<Key>,
+    /// Its chunks, lowest layer first.
+    pub chunks: Vec<SystemChunk>,
     pub integration: Vec<IntegrationStep>,
     pub environment: BTreeMap<String, String>,
     /// Newest of its sources: times that integration makes are not later than this.
     pub latest_mtime: Timestamp,
 }
 
-/// Assembles and publishes; the key's lock is held by the caller.
+/// A chunk of a system.
+pub struct SystemChunk {
+    pub key: Key,
+    /// What the system takes of it; `None`: everything.
+    pub selection: Option<Selection>,
+}
+
+/// Assembles and publishes; the key's lock is held by the caller. On failure the tree is kept for
+/// `outcrop shell --failed` and nothing is published.
 pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
-    let artifacts = workshop.artifacts(&job.chunks)?;
-    let layers = stack_alone(&artifacts)?;
-    let mut tree = GuestTree::new(&workshop.store, layers, "/")?;
+    let mut tree = prepare(workshop, job, Vec::new())?;
     let foreign = missing_mount_points(&tree)?;
-    if !job.integration.is_empty() {
-        if !has_shell(&tree) {
-            return Err(BuildError::Invalid(format!(
-                "{}: its integration commands need a /bin/sh, and no chunk of it brings one",
-                job.component
-            )));
-        }
-        let outcome = integrate(workshop, job, &mut tree, log, started).await;
-        let unmounted = tree.unmount();
-        outcome.map_err(|mut error| {
-            workshop.keep_console(&job.key, &mut error);
-            error
-        })?;
-        unmounted?;
+    if !job.integration.is_empty() && !has_shell(&tree) {
+        return Err(BuildError::Invalid(format!(
+            "{}: its integration commands need a /bin/sh, and no chunk of it brings one",
+            job.component
+        )));
     }
+    let integrated = if job.integration.is_empty() {
+        Ok(())
+    } else {
+        let outcome = integrate(workshop, job, &mut tree, log, started).await;
+        outcome.and(tree.unmount())
+    };
+    let published = match integrated {
+        Ok(()) => publish(workshop, job, &tree, foreign, started).await,
+        Err(error) => Err(error),
+    };
+    if published.is_err() {
+        failed::keep(workshop, &job.component, &job.key, &tree).await;
+    }
+    published.map_err(|mut error| {
+        workshop.keep_console(&job.key, &mut error);
+        error
+    })
+}
+
+/// Stacks what the system takes of its chunks, and `above` it what an earlier assembly has left.
+pub fn prepare(
+    workshop: &Workshop,
+    job: &SystemJob,
+    above: Vec<Arc<dyn Layer>>,
+) -> Result<GuestTree> {
+    let keys: Vec<Key> = job.chunks.iter().map(|chunk| chunk.key.clone()).collect();
+    let mut opened = open_all(&workshop.artifacts(&keys)?)?;
+    for (layer, chunk) in opened.iter_mut().zip(&job.chunks) {
+        if let Some(selection) = &chunk.selection {
+            let wanted = |path: &[u8]| selection.takes(path);
+            *layer = Arc::new(WithoutLayer::selecting(layer.clone(), &wanted)?);
+        }
+    }
+    let mut layers = stack_layers(opened)?;
+    layers.extend(above);
+    GuestTree::new(&workshop.store, layers, "/")
+}
+
+async fn publish(
+    workshop: &Workshop,
+    job: &SystemJob,
+    tree: &GuestTree,
+    foreign: Vec<&'static str>,
+    started: Instant,
+) -> Result<Artifact> {
     let description = Description {
         key: job.key.clone(),
         name: job.name.clone(),
         kind: "system",
         arch: job.arch.clone(),
         inputs: job.inputs.clone(),
-        dependencies: job.chunks.iter().map(Key::to_string).collect(),
+        dependencies: job.chunks.iter().map(|chunk| chunk.key.to_string()).collect(),
         latest_mtime: job.latest_mtime,
     };
-    let store = workshop.store.clone();
+    let (store, sysroot) = (workshop.store.clone(), tree.sysroot.clone());
     blocking(move || {
         let exclude = |path: &[u8], _: &Attributes| {
             foreign.iter().any(|name| name.as_bytes() == path.strip_prefix(b"/").unwrap_or(path))
         };
-        capture(&store, &tree, ROOT_INO, description, started, Some(&exclude))
+        capture(&store, &sysroot, ROOT_INO, description, started, Some(&exclude))
     })
     .await
 }
@@ -108,6 +154,16 @@ async fn integrate(
     let component = job.component.clone();
     let seconds = started.elapsed().as_secs_f64();
     workshop.observer.observe(Event::GuestReady { component, seconds });
+    let outcome = run_integration(workshop, job, &mut guest, log).await;
+    end_guest(guest, &job.component, outcome).await
+}
+
+async fn run_integration(
+    workshop: &Workshop,
+    job: &SystemJob,
+    guest: &mut Guest,
+    log: &mut BuildLog,
+) -> Result<()> {
     log.environment(&job.environment);
     for step in &job.integration {
         let component = job.component.clone();
@@ -129,6 +185,5 @@ async fn integrate(
             }
         }
     }
-    guest.shut_down().await?;
     Ok(())
 }

@@ -153,10 +153,19 @@ pub fn open_artifact(artifact: &Artifact) -> Result<Arc<dyn Layer>> {
     Ok(Arc::new(layer))
 }
 
+/// Opens artifacts as layers, in their order.
+pub fn open_all(artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
+    artifacts.iter().map(open_artifact).collect()
+}
+
 /// Stacks artifacts alone, as a system's tree: real directories go through the links into `usr/`
 /// that one of them has.
 pub fn stack_alone(artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
-    let opened: Vec<Arc<dyn Layer>> = artifacts.iter().map(open_artifact).collect::<Result<_>>()?;
+    stack_layers(open_all(artifacts)?)
+}
+
+/// As [`stack_alone`], of layers that are open.
+pub fn stack_layers(opened: Vec<Arc<dyn Layer>>) -> Result<Vec<Arc<dyn Layer>>> {
     let links = usr_merge_links(&opened)?;
     let mut layers = Vec::with_capacity(opened.len());
     for layer in opened {

@@ -14,7 +14,8 @@ use super::project::Project;
 /// Open a shell in a guest whose root is the sysroot of a component
 ///
 /// For a chunk that is what it is built in: kit, dependencies and source, before the first step.
-/// For a system it is the system. Nothing that is changed is kept.
+/// For a system it is the system. With --failed it is the whole tree as the last failed build left
+/// it. Nothing that is changed is kept.
 ///
 /// Example: outcrop shell zlib --definitions examples/minimal
 /// Example: outcrop shell --failed busybox --command 'tail config.log'
@@ -56,10 +57,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         let workshop = guests::workshop(&context, project.kit, for_stderr(), memory).await?;
         let exit = match &planned.work {
             Work::Chunk(job) => in_chunk(&workshop, job, arguments.failed, &errand).await,
-            Work::System(_) if arguments.failed => {
-                return Err(CommandError::input("--failed is for chunks"));
-            }
-            Work::System(job) => in_system(&workshop, job, &errand).await,
+            Work::System(job) => in_system(&workshop, job, arguments.failed, &errand).await,
         };
         exit.map_err(|mut error| {
             if let BuildError::Guest(error) = &mut error {

@@ -76,10 +76,10 @@ fn devices(raw: Option<Vec<RawDevice>>, spot: &Spot, problems: &mut Collector) -
             problems.error_hint(spot.field("type"), message, "c, b and p are known");
             continue;
         };
-        let permissions = match u32::from_str_radix(&raw.permissions, 8) {
+        let permissions = match u16::from_str_radix(&raw.permissions, 8) {
             Ok(bits) if bits <= 0o7777 => bits,
             _ => {
-                let message = format!("`{}` is not an octal mode", raw.permissions);
+                let message = format!("`{}` is not an octal mode up to 7777", raw.permissions);
                 problems.error_hint(spot.field("permissions"), message, "for example '0600'");
                 continue;
             }

@@ -43,7 +43,7 @@ pub use model::{
 pub use problem::{Problem, Problems, Severity};
 pub use resolve::{Files, TextFile};
 pub use select::TargetError;
-pub use split::Splitter;
+pub use split::{Selection, Splitter};
 pub use steps::{Plan, Step, StepLists, StepName};
 
 /// A whole definitions tree, checked, with all references resolved.

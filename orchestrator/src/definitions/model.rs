@@ -227,7 +227,7 @@ pub struct Device {
     /// 0 for a fifo.
     pub minor: u32,
     /// The 12 permission bits.
-    pub permissions: u32,
+    pub permissions: u16,
     pub uid: u32,
     pub gid: u32,
 }

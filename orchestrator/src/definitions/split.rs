@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
+
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use super::model::{Component, Detail, Member, SplitRule};
@@ -80,6 +82,20 @@ impl Splitter {
     }
 }
 
+/// What a system takes of one of its chunks.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    splitter: Splitter,
+    artifacts: HashSet<String>,
+}
+
+impl Selection {
+    /// Whether a path of the chunk (relative, without a leading `./`) belongs to what is taken.
+    pub fn takes(&self, path: &[u8]) -> bool {
+        self.splitter.artifact(path).is_some_and(|artifact| self.artifacts.contains(artifact))
+    }
+}
+
 /// The full name of a rule's artifact.
 pub(super) fn artifact_name(component: &str, artifact: &str) -> String {
     if artifact.starts_with('-') { format!("{component}{artifact}") } else { artifact.to_owned() }
@@ -94,6 +110,34 @@ impl Definitions {
             _ => return None,
         };
         Some(Splitter::new(&component.name, own, defaults))
+    }
+
+    /// What a system takes of a chunk; `None` where it takes everything. A chunk of several of its
+    /// strata gives what any of them selects.
+    pub fn selection(
+        &self,
+        system: ComponentId,
+        chunk: ComponentId,
+    ) -> Result<Option<Selection>, regex::Error> {
+        let Some(system) = self.get(system).and_then(Component::system) else { return Ok(None) };
+        let Some(splitter) = self.get(chunk).and_then(|component| self.splitter(component)) else {
+            return Ok(None);
+        };
+        let mut artifacts = HashSet::new();
+        for entry in &system.strata {
+            let Some(stratum) = self.get(entry.stratum).and_then(Component::stratum) else {
+                continue;
+            };
+            for member in stratum.members.iter().filter(|member| member.chunk == chunk) {
+                let Some(selection) = &entry.artifacts else { return Ok(None) };
+                artifacts.extend(self.selected_artifacts(
+                    entry.stratum,
+                    member,
+                    Some(selection),
+                )?);
+            }
+        }
+        Ok(Some(Selection { splitter: splitter?, artifacts }))
     }
 
     /// The artifacts of `member`'s chunk that a system gets which takes `selection` (`None`: all)

@@ -2,26 +2,21 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use outcrop_fs::Error as FsError;
 use outcrop_fs::capture::Progress;
-use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Error, Job, Result};
+use crate::process::{Blocking, Launch};
 
 /// Where Debian keeps what only administrators usually call; not on an ordinary user's `PATH`.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// Bytes of a builder's last words that an error shows.
 const TAIL: usize = 4096;
-
-/// How often a running builder is looked at.
-const POLL: Duration = Duration::from_millis(20);
 
 /// A program and the Debian package that has it.
 #[derive(Debug, Clone, Copy)]
@@ -58,31 +53,28 @@ pub(super) fn command(program: &Path) -> Command {
     command
 }
 
-/// A running builder in a process group of its own; killed with it when dropped.
+/// A running builder; killed with its children when dropped.
 pub(super) struct Running {
     name: String,
-    child: Child,
+    child: Blocking,
     said: Option<JoinHandle<Vec<u8>>>,
-    finished: bool,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Result<Running> {
+    pub fn start(command: Command) -> Result<Running> {
         let name = Path::new(command.get_program())
             .file_name()
             .unwrap_or(OsStr::new("builder"))
             .to_string_lossy()
             .into_owned();
-        command.stdin(Stdio::piped()).process_group(0);
         let fault = |source| FsError::host("cannot run", command_path(&name), source);
+        let mut launch = Launch::from(command);
+        launch.pipe_input();
         // One pipe for both, so that the tail has them in order.
-        let (mut reader, writer) = io::pipe().map_err(fault)?;
-        command.stdout(writer.try_clone().map_err(fault)?).stderr(writer);
-        let child = command.spawn().map_err(fault)?;
-        // The command holds the pipe's writing end, which must close for the reader to end.
-        drop(command);
+        let mut reader = launch.merge_output().map_err(fault)?;
+        let child = launch.start().map_err(fault)?;
         let said = std::thread::spawn(move || read_tail(&mut reader));
-        Ok(Running { name, child, said: Some(said), finished: false })
+        Ok(Running { name, child, said: Some(said) })
     }
 
     /// Feeds the builder and waits for it. If feeding fails because the builder is gone, the
@@ -92,7 +84,7 @@ impl Running {
         job: &Job<'_>,
         write: impl FnOnce(&mut ChildStdin) -> Result<()>,
     ) -> Result<String> {
-        let fed = match self.child.stdin.take() {
+        let fed = match self.child.take_input() {
             Some(mut stdin) => write(&mut stdin),
             None => Ok(()),
         };
@@ -108,22 +100,24 @@ impl Running {
 
     /// Waits for success; gives the end of what the builder said.
     fn wait(&mut self, job: &Job<'_>) -> Result<String> {
-        drop(self.child.stdin.take());
+        drop(self.child.take_input());
         let fault = |source| FsError::host("cannot wait for", command_path(&self.name), source);
-        let status = loop {
-            if let Some(status) = self.child.try_wait().map_err(fault)? {
-                break status;
-            }
-            job.report(Progress { entries: job.survey.entries, bytes: 0 })?;
-            std::thread::sleep(POLL);
-        };
-        self.finished = true;
+        let mut cancelled = Ok(());
+        let status = self.child.wait(&mut || {
+            cancelled = job.report(Progress { entries: job.survey.entries, bytes: 0 });
+            cancelled.is_ok()
+        });
+        let status = status.map_err(fault)?;
+        cancelled?;
         let said = self.said.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let output = String::from_utf8_lossy(&said).trim().to_owned();
-        if status.success() {
-            return Ok(output);
+        match status {
+            Some(status) if status.success() => Ok(output),
+            Some(status) => {
+                Err(Error::Builder { program: self.name.clone(), status: describe(status), output })
+            }
+            None => Err(Error::Cancelled),
         }
-        Err(Error::Builder { program: self.name.clone(), status: describe(status), output })
     }
 
     /// Runs to the end with this as standard input.
@@ -133,18 +127,6 @@ impl Running {
                 .write_all(input)
                 .map_err(|source| FsError::host("cannot write", "a pipe", source).into())
         })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        let _ = self.child.wait();
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::inputs::{KeyInputs, Value, map};
-use super::{FORMAT, KeyContext, KeyError, Keys, STRIP, SourceIdentity};
+use super::{FORMAT, KeyContext, KeyError, Keys, SELECTION, STRIP, SourceIdentity};
 use crate::definitions::{
     BuildSystemChoice, Chunk, ClusterSystem, Component, ComponentId, Definitions, Detail, Device,
     ENVIRONMENT_VERSION, MANUAL, Parameter, Plan, SplitRule, Step, StepLists, Stratum, System,
@@ -172,6 +172,9 @@ impl Keys {
             map([("path", path.into()), ("key", key), ("artifacts", artifacts)])
         });
         fields.set("strata", strata.collect());
+        if system.strata.iter().any(|entry| entry.artifacts.is_some()) {
+            fields.set("selection", SELECTION.into());
+        }
         let integration = definitions.integration(id)?;
         let integration = integration.into_iter().map(|step| {
             map([("key", step.key.into()), ("commands", Value::from_iter(step.commands))])
@@ -234,7 +237,7 @@ fn device(device: &Device) -> Value {
         ("filename", device.filename.as_str().into()),
         ("major", device.major.into()),
         ("minor", device.minor.into()),
-        ("permissions", device.permissions.into()),
+        ("permissions", u32::from(device.permissions).into()),
         ("uid", device.uid.into()),
         ("gid", device.gid.into()),
     ])

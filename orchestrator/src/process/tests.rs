@@ -133,3 +133,59 @@ async fn killing_the_orchestrator_kills_its_children() {
     orchestrator.wait().unwrap();
     vanishes(child).await;
 }
+
+fn number_in(path: &Path) -> u32 {
+    loop {
+        match std::fs::read_to_string(path).unwrap_or_default().trim().parse() {
+            Ok(number) => return number,
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn wait_for_end(id: u32) {
+    while alive(id) {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn blocking_code_gets_the_status_and_both_streams() {
+    let mut launch = shell("cat; echo error >&2; exit 3");
+    launch.pipe_input();
+    let mut output = launch.merge_output().unwrap();
+    let mut child = launch.start().unwrap();
+    child.take_input().unwrap().write_all(b"fed\n").unwrap();
+    let status = child.wait(&mut || true).unwrap().unwrap();
+    assert_eq!(status.code(), Some(3));
+    let mut text = String::new();
+    io::Read::read_to_string(&mut output, &mut text).unwrap();
+    assert_eq!(text, "fed\nerror\n");
+}
+
+#[test]
+fn a_blocking_child_takes_its_grandchildren_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grandchild");
+    let text = format!("sleep 1000 & echo $! > {}; ", path.display());
+    for rest in ["wait", "exit 0"] {
+        std::fs::write(&path, "").unwrap();
+        let mut child = shell(&format!("{text}{rest}")).start().unwrap();
+        let grandchild = number_in(&path);
+        let status = child.wait(&mut || rest == "exit 0").unwrap();
+        assert_eq!(status.is_some(), rest == "exit 0", "only a refusal to go on gives no status");
+        wait_for_end(grandchild);
+    }
+    std::fs::write(&path, "").unwrap();
+    let child = shell(&format!("{text}wait")).start().unwrap();
+    let grandchild = number_in(&path);
+    drop(child);
+    wait_for_end(grandchild);
+}
+
+#[test]
+fn a_blocking_child_outlives_the_thread_that_asked_for_it() {
+    let asked = thread::spawn(|| shell("sleep 0.3; exit 5").start().unwrap());
+    let mut child = asked.join().unwrap();
+    assert_eq!(child.wait(&mut || true).unwrap().unwrap().code(), Some(5));
+}

@@ -1,14 +1,10 @@
-//! Programs of the host, supervised: own process group, gone when we are, output collected.
+//! Programs of the host, with what they say collected.
 
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use super::error::{Error, Result};
-
-/// How often a running program's progress is looked at.
-const TICK: Duration = Duration::from_millis(50);
+use crate::process::Launch;
 
 /// Most of a program's output that is kept for messages and parsing.
 const MOST_OUTPUT: u64 = 64 << 20;
@@ -31,22 +27,20 @@ impl Program {
     /// Runs to the end, whatever the exit status; `tick` is called now and then and may cancel.
     pub fn output(
         self,
-        command: &mut Command,
+        command: Command,
         what: &str,
         tick: &mut dyn FnMut() -> bool,
     ) -> Result<Output> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0);
-        die_with_parent(command);
         let failed = |source: io::Error| self.failed(what, "did not run", &source.to_string());
-        let mut child = command.spawn().map_err(|source| match source.kind() {
+        let mut child = Launch::from(command).start().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
                 Error::Missing { program: self.name, purpose: self.purpose, package: self.package }
             }
             _ => failed(source),
         })?;
-        let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let status = supervise(&mut child, tick).map_err(failed)?;
+        let (stdout, stderr) = child.take_outputs().unzip();
+        let (stdout, stderr) = (collect(stdout), collect(stderr));
+        let status = child.wait(tick).map_err(failed)?;
         let stdout = stdout.join().unwrap_or_default();
         let stderr = stderr.join().unwrap_or_default();
         match status {
@@ -58,7 +52,7 @@ impl Program {
     /// As `output`, but a program that fails is an error.
     pub fn run(
         self,
-        command: &mut Command,
+        command: Command,
         what: &str,
         tick: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<u8>> {
@@ -80,25 +74,6 @@ impl Program {
     }
 }
 
-/// Waits for the end; `None` when cancelled, after the whole process group was killed.
-fn supervise(child: &mut Child, tick: &mut dyn FnMut() -> bool) -> io::Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if !tick() {
-            let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(group) = group {
-                // The child may be gone already; there is nobody left to tell then.
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(TICK);
-    }
-}
-
 fn collect(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut output = Vec::new();
@@ -117,16 +92,4 @@ pub fn tail(said: &[u8]) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let from = lines.len().saturating_sub(6);
     lines.get(from..).unwrap_or_default().join(" / ")
-}
-
-#[allow(unsafe_code)]
-fn die_with_parent(command: &mut Command) {
-    // SAFETY: the closure makes one system call (prctl), which is async-signal-safe, and neither
-    // allocates nor touches memory of the parent.
-    unsafe {
-        command.pre_exec(|| {
-            let signal = Some(rustix::process::Signal::KILL);
-            Ok(rustix::process::set_parent_process_death_signal(signal)?)
-        });
-    }
 }

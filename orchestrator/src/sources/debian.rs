@@ -243,15 +243,15 @@ impl PrivateApt {
         let mut command = self.command(APT);
         command.args(["-q", "update"]);
         let what = "the index of source packages";
-        APT.run(&mut command, what, &mut || session.tell(Progress::Refreshing { what })).map(drop)
+        APT.run(command, what, &mut || session.tell(Progress::Refreshing { what })).map(drop)
     }
 
     fn show(&self, session: &Session<'_>, name: &str) -> Result<Vec<SourcePackage>> {
         let mut command = self.command(APT_CACHE);
         command.args(["showsrc", "--only-source", name]);
         let what = "the index of source packages";
-        let output = APT_CACHE
-            .output(&mut command, name, &mut || session.tell(Progress::Refreshing { what }))?;
+        let output =
+            APT_CACHE.output(command, name, &mut || session.tell(Progress::Refreshing { what }))?;
         // A package that is not there is an error for apt-cache, and an empty list here.
         Ok(apt::parse_showsrc(&String::from_utf8_lossy(&output.stdout), name))
     }
@@ -290,7 +290,7 @@ impl PrivateApt {
         let mut command = self.command(APT);
         command.current_dir(place);
         command.args(["-q", "source", "--download-only", "--only-source", &what]);
-        APT.run(&mut command, &what, &mut || {
+        APT.run(command, &what, &mut || {
             let bytes = crate::store::disk_usage(place);
             session.tell(Progress::Downloading { what: &what, bytes })
         })?;

@@ -54,7 +54,7 @@ fn download(session: &Session<'_>, url: &str, part: &Path) -> Result<()> {
             command.args(["--continue-at", "-"]);
         }
         command.arg("--output").arg(part).arg("--").arg(url);
-        CURL.output(&mut command, url, &mut || {
+        CURL.output(command, url, &mut || {
             let bytes = fs::metadata(part).map_or(0, |meta| meta.len());
             session.tell(Progress::Downloading { what: url, bytes })
         })

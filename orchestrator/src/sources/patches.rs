@@ -68,7 +68,7 @@ fn apply_in(
         command.arg(format!("--strip={}", patch.strip));
         command.arg("--directory").arg(&tree).arg("--input").arg(&file);
         let label = format!("{what}, {}", patch.name);
-        PATCH.run(&mut command, &label, &mut || true)?;
+        PATCH.run(command, &label, &mut || true)?;
     }
     let mut patched = check_in(repo, &tree)?;
     if !members.contains_key(b"debian".as_slice()) {

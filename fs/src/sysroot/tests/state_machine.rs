@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,14 +11,16 @@ use proptest::test_runner::TestCaseResult;
 
 use super::generate::{NAMES, Operation, Wish, layer, operation, wish};
 use super::model::{Id, Model, ROOT};
-use super::{CREATION, content_of, writable};
+use super::{CREATION, content_of, over, stack};
 use crate::error::{Errno, Result};
 use crate::filesystem::{Filesystem, Seek, SetAttributes, SetXattr};
+use crate::layer::Layer;
 use crate::node::{Attributes, Ino, Kind, ROOT_INO};
 use crate::sysroot::Sysroot;
 
-struct Pair {
-    sysroot: Sysroot,
+pub(super) struct Pair {
+    pub(super) layers: Vec<Arc<dyn Layer>>,
+    pub(super) sysroot: Sysroot,
     model: Model,
     /// The number that each node was first seen with.
     numbers: BTreeMap<Id, Ino>,
@@ -26,20 +29,21 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(layers: Vec<Vec<(Vec<u8>, Wish)>>) -> Pair {
+    pub(super) fn new(layers: Vec<Vec<(Vec<u8>, Wish)>>) -> Pair {
         let mut model = Model::new();
-        let mut stack = Vec::new();
+        let mut lower = Vec::new();
         for (number, wishes) in layers.into_iter().enumerate() {
             let (layer, said) = layer(&format!("layer {number}"), wishes);
             model.lay(&said);
-            stack.push(layer);
+            lower.push(layer);
         }
-        let sysroot = writable(stack);
-        Pair { sysroot, model, numbers: BTreeMap::new(), open: Vec::new() }
+        let layers = stack(lower);
+        let sysroot = over(&layers);
+        Pair { layers, sysroot, model, numbers: BTreeMap::new(), open: Vec::new() }
     }
 
     /// Compares everything that can be reached, and everything that is open.
-    fn compare(&mut self) -> TestCaseResult {
+    pub(super) fn compare(&mut self) -> TestCaseResult {
         let mut waiting = vec![(ROOT, ROOT_INO)];
         let links = self.model.reachable();
         while let Some((id, ino)) = waiting.pop() {
@@ -152,7 +156,7 @@ impl Pair {
         same(outcome.map(|_| ()), expected.map(|_| ()))
     }
 
-    fn apply(&mut self, operation: &Operation) -> TestCaseResult {
+    pub(super) fn apply(&mut self, operation: &Operation) -> TestCaseResult {
         use Operation as O;
         match operation.clone() {
             O::Create { directory, name, kind, setgid } => {

@@ -280,6 +280,36 @@ chunks:
     assert_eq!(definitions.selected_artifacts(id, member, None).unwrap().len(), 6);
 }
 
+#[test]
+fn a_chunk_of_several_strata_gives_what_any_of_them_takes() {
+    let stratum =
+        |name: &str| format!("{{name: {name}, kind: stratum, chunks: [{{morph: x.morph}}]}}");
+    let (one, two) = (stratum("one"), stratum("two"));
+    let system =
+        |strata: &str| format!("{{kind: system, name: y, arch: x86_64, strata: [{strata}]}}");
+    let takes = |strata: &str| -> Vec<bool> {
+        let files = [
+            ("x.morph", "{name: x, kind: chunk}"),
+            ("one.morph", one.as_str()),
+            ("two.morph", two.as_str()),
+            ("y.morph", &system(strata)),
+        ];
+        let definitions = parse(&files).unwrap();
+        let find = |path: &str| definitions.find(path).unwrap();
+        let selection = definitions.selection(find("y"), find("x")).unwrap();
+        let paths = [&b"usr/include/a.h"[..], b"usr/bin/a", b"usr/share/man/a"];
+        paths.map(|path| selection.as_ref().is_none_or(|taken| taken.takes(path))).to_vec()
+    };
+    assert_eq!(takes("{morph: one.morph}"), [true, true, true]);
+    assert_eq!(takes("{morph: one.morph, artifacts: [one-devel]}"), [true, false, true]);
+    let both =
+        "{morph: one.morph, artifacts: [one-devel]}, {morph: two.morph, artifacts: [two-runtime]}";
+    assert_eq!(takes(both), [true, true, true]);
+    let all = "{morph: one.morph, artifacts: [one-devel]}, {morph: two.morph}";
+    assert_eq!(takes(all), [true, true, true]);
+    assert_eq!(takes("{morph: one.morph, artifacts: []}"), [false, false, false]);
+}
+
 fn system_with(integration: [&str; 3]) -> Definitions {
     let chunk = |name: &str, integration: &str| {
         format!("{{name: {name}, kind: chunk, system-integration: {integration}}}")

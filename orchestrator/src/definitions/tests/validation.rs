@@ -246,7 +246,7 @@ fn chunk_fields() {
     );
     chunk(
         &device("type: c, major: 1, minor: 1, permissions: rw"),
-        "c.morph:4:80: error: `rw` is not an octal mode (for example '0600')",
+        "c.morph:4:80: error: `rw` is not an octal mode up to 7777 (for example '0600')",
     );
     chunk(
         &device("type: c, permissions: '0600'"),

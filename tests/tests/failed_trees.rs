@@ -1,0 +1,72 @@
+//! What a failed build leaves for `outcrop shell --failed`: the very tree, whatever it was that
+//! failed.
+
+use std::path::Path;
+use std::process::Command;
+
+use outcrop_tests::definitions::{fresh_name, tree};
+use outcrop_tests::{Scratch, guests_can_run, outcrop, run};
+
+fn build(definitions: &Path, target: &str) -> Command {
+    let mut command = outcrop();
+    command.args(["build", target, "--arch", "x86_64", "--definitions"]).arg(definitions);
+    command
+}
+
+/// What a script prints in the tree that the failed build of `name` has left.
+fn in_failed(definitions: &Path, name: &str, script: &str) -> String {
+    let mut shell = outcrop();
+    shell.args(["shell", "--failed", name, "--arch", "x86_64", "--command", script]);
+    run(shell.arg("--definitions").arg(definitions)).ok().stdout
+}
+
+#[test]
+fn everything_that_the_build_changed_is_kept() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (low, high) = (fresh_name("low"), fresh_name("high"));
+    let below = "mkdir -p \"$DESTDIR/srv/data/deep\" \"$DESTDIR/srv/old\"\n\
+                 echo one > \"$DESTDIR/srv/data/one\"\necho two > \"$DESTDIR/srv/data/two\"\n\
+                 echo deep > \"$DESTDIR/srv/data/deep/file\"\necho old > \"$DESTDIR/srv/old/file\"\n";
+    let above = "echo half > \"$DESTDIR/half\"\necho object > result.o\n\
+                 rm /srv/data/one\necho more >> /srv/data/two\nchmod 0600 /srv/data/two\n\
+                 mv /srv/data/deep /srv/moved\nrm -r /srv/old\nmkdir /srv/old\nmknod /srv/null c 1 3\n\
+                 ln -s nowhere /etc/dangling\nfalse\n";
+    let definitions = tree(&scratch, &[(&low, &[], below), (&high, &[&low], above)]);
+    let said = run(&mut build(&definitions, &high)).fails(1);
+    assert!(said.stderr.contains("shell --failed"), "{}", said.stderr);
+    let look = "pwd; cat result.o \"$DESTDIR/half\"; cd /srv; find . | sort; cat data/two moved/file; \
+                stat -c '%a %F %t:%T' data/two null; readlink /etc/dangling";
+    let seen = in_failed(&definitions, &high, look);
+    let expected = format!(
+        "/{high}.build\nobject\nhalf\n.\n./data\n./data/two\n./moved\n./moved/file\n./null\n./old\n\
+         two\nmore\ndeep\n600 regular file 0:0\n644 character special file 1:3\nnowhere\n"
+    );
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_tree_that_cannot_be_published_is_kept() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("device");
+    // Where the device is to be made there is a file.
+    let script = "mkdir \"$DESTDIR/dev\"\necho in the way > \"$DESTDIR/dev/null\"\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let path = format!("defs/strata/all/{name}.morph");
+    let plain = std::fs::read_to_string(scratch.join(&path)).unwrap();
+    let devices = "devices:\n- {type: c, filename: /dev/null, permissions: '0666', major: 1, \
+                   minor: 3, uid: 0, gid: 0}\n";
+    scratch.file(&path, format!("{plain}{devices}"));
+    run(&mut build(&definitions, &name)).fails(1).says("cannot make the device /dev/null");
+    assert_eq!(in_failed(&definitions, &name, "cat \"$DESTDIR/dev/null\""), "in the way\n");
+    // Another definition has another key, of which no build has failed.
+    let mut shell = outcrop();
+    scratch.file(&path, plain);
+    shell.args(["shell", "--failed", &name, "--arch", "x86_64", "--command", "true"]);
+    run(shell.arg("--definitions").arg(&definitions)).fails(2).says("no failed build");
+}
