@@ -53,7 +53,7 @@ pub async fn keep(workshop: &Workshop, job: &ChunkJob, tree: &GuestTree) {
 /// The layers of a failed build's own zones, if its tree was kept.
 pub fn layers(workshop: &Workshop, key: &Key) -> Result<Option<Vec<Arc<dyn Layer>>>> {
     let directory = workshop.store.failed_path(key);
-    if !directory.is_dir() {
+    if !workshop.store.hold(&directory)? {
         return Ok(None);
     }
     let open = |zone: &str| -> Result<Arc<dyn Layer>> {

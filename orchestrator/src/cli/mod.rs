@@ -8,6 +8,7 @@ mod context;
 mod doctor;
 pub mod error;
 mod export;
+mod graph;
 mod guests;
 mod interrupt;
 mod key;
@@ -19,10 +20,13 @@ mod overlaps;
 mod printable;
 mod project;
 mod shell;
+mod size;
 mod source;
+mod status;
 mod store;
 mod tree;
 mod unmount;
+mod why;
 
 use std::process::ExitCode;
 
@@ -56,6 +60,9 @@ enum Command {
     Ls(ls::Arguments),
     Cat(cat::Arguments),
     Overlaps(overlaps::Arguments),
+    Graph(graph::Arguments),
+    Why(why::Arguments),
+    Status(status::Arguments),
     Key(key::Arguments),
     Log(log::Arguments),
     #[command(subcommand)]
@@ -98,6 +105,9 @@ fn run(command: Command) -> CommandResult {
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Overlaps(arguments) => overlaps::run(&arguments),
+        Command::Graph(arguments) => graph::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Kit(command) => kit::run(&command),

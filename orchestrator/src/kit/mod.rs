@@ -17,6 +17,7 @@ mod modinfo;
 mod modules;
 mod packages;
 pub mod sources_list;
+mod unused;
 
 #[cfg(test)]
 mod create_tests;
@@ -35,6 +36,7 @@ pub use error::{Error, Result};
 pub use kernel::MODULE_LIST;
 pub use lock::{Lock, LockedPackage};
 pub use packages::DownloadProgress;
+pub use unused::{Unused, UnusedKit};
 
 use packages::PackageStore;
 
@@ -175,6 +177,16 @@ impl Kit {
                 sha256: package.digest(),
             })
             .collect()
+    }
+
+    /// The error of a package that cannot be used, with how to get the same kit again.
+    pub fn damaged(&self, package: &str, problem: impl ToString) -> Error {
+        Error::Damaged {
+            architecture: self.architecture.name.clone(),
+            package: package.to_owned(),
+            problem: problem.to_string(),
+            lock: self.directory.join(LOCK_FILE),
+        }
     }
 
     /// The base layer's topmost nodes.
