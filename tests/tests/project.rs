@@ -75,18 +75,13 @@ fn a_cycle_of_strata_is_shown_with_the_place_of_each_step() {
     let base = format!("{BASE}build-depends:\n- morph: strata/top.morph\n");
     let sampled =
         project(&[("sys.morph", SYSTEM), ("strata/top.morph", TOP), ("strata/base.morph", &base)]);
-    for verb in ["graph", "build", "status"] {
-        // The kit would be missed later.
-        if verb == "graph" {
-            let said = sampled.outcrop(&on(&[verb, "sys"])).fails(2);
-            assert_eq!(
-                said.stderr,
-                "outcrop: dependency cycle: strata/base → strata/top → strata/base\n    \
-                 strata/base.morph:6:10: `strata/base` needs `strata/top`\n    \
-                 strata/top.morph:4:10: `strata/top` needs `strata/base`\n"
-            );
-        }
-    }
+    let said = sampled.outcrop(&on(&["graph", "sys"])).fails(2);
+    assert_eq!(
+        said.stderr,
+        "outcrop: dependency cycle: strata/base → strata/top → strata/base\n    \
+         strata/base.morph:6:10: `strata/base` needs `strata/top`\n    \
+         strata/top.morph:4:10: `strata/top` needs `strata/base`\n"
+    );
 }
 
 #[test]
@@ -143,7 +138,7 @@ fn all_sources_that_cannot_be_had_are_told_and_the_others_are_fetched() {
         |name: &str, source: &str| format!("- {{name: {name}, build-system: manual, {source}}}\n");
     let stratum = [
         "name: all\nkind: stratum\nchunks:\n".to_owned(),
-        chunk("checksum", &format!("repo: 'tar:../base.tar', sha256: '{zeros}'")),
+        chunk("checksum", &format!("repo: 'tar:../app.tar.xz', sha256: '{zeros}'")),
         chunk("good", &format!("repo: {place}/src, ref: v1.0")),
         chunk("revision", &format!("repo: {place}/src, ref: v9.9")),
         chunk("server", "repo: 'git://127.0.0.1:1/x', ref: v1.0"),
@@ -154,10 +149,10 @@ fn all_sources_that_cannot_be_had_are_told_and_the_others_are_fetched() {
     let said = sampled.outcrop(&on(&["source", "fetch", "all"])).fails(2);
     let said = said.says("4 sources cannot be had");
     for (component, why) in [
-        ("all/checksum: ", "the SHA-256 is"),
-        ("all/revision: ", "has no revision v9.9"),
-        ("all/server: ", "127.0.0.1"),
-        ("all/absent: ", "nothing.tar"),
+        ("    all/checksum: ", "the SHA-256 is"),
+        ("    all/revision: ", "has no revision v9.9"),
+        ("    all/server: ", "127.0.0.1"),
+        ("    all/absent: ", "nothing.tar"),
     ] {
         let line = said.stderr.lines().find(|line| line.contains(component));
         assert!(line.is_some_and(|line| line.contains(why)), "{component}\n{}", said.stderr);
@@ -173,12 +168,12 @@ fn all_sources_that_cannot_be_had_are_told_and_the_others_are_fetched() {
 #[test]
 fn an_import_prints_what_a_definition_needs() {
     let sampled = Sampled::new();
-    let said = sampled.outcrop(&["source", "import", "base.tar"]).ok();
+    let said = sampled.outcrop(&["source", "import", "app.tar.xz"]).ok();
     let fields: Vec<&str> = said.stdout.lines().collect();
-    assert_eq!(fields[0], "repo: tar:SCRATCH/base.tar");
+    assert_eq!(fields[0], "repo: tar:SCRATCH/app.tar.xz");
     let digest = fields[1].strip_prefix("sha256: ").unwrap();
-    sampled.shell(&format!("echo '{digest}  base.tar' | sha256sum --check --quiet"));
-    let said = sampled.outcrop(&["source", "import", "base.tar", "--sha256", &"0".repeat(64)]);
+    sampled.shell(&format!("echo '{digest}  app.tar.xz' | sha256sum --check --quiet"));
+    let said = sampled.outcrop(&["source", "import", "app.tar.xz", "--sha256", &"0".repeat(64)]);
     said.fails(2).says("the SHA-256 is");
     let repo = sampled.scratch.join("src").display().to_string();
     let said = sampled.outcrop(&["source", "import", &repo, "--ref", "v1.0"]).ok();

@@ -1,6 +1,6 @@
 //! `outcrop source`: the sources that the store mirrors.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::sources::{
@@ -148,8 +148,8 @@ fn local_archive(repo: &str) -> Option<PathBuf> {
         Some(path) => path,
         None => Some(repo).filter(|repo| is_archive_name(repo))?,
     };
-    let path = Path::new(path.strip_prefix("file://").unwrap_or(path));
-    path.is_file().then(|| path.to_owned())
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    (!path.contains("://")).then(|| PathBuf::from(path))
 }
 
 impl From<sources::Error> for CommandError {
