@@ -183,7 +183,7 @@ fn open_base(
     let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(opened.len() + 1);
     for (archive, layer) in archives.iter().zip(opened) {
         layers.push(Arc::new(layer.map_err(|error| match is_damage(&error) {
-            true => BuildError::Kit(kit.damaged(&archive.label, error)),
+            true => BuildError::Kit(kit.damaged(&format!("package {}", archive.label), error)),
             false => BuildError::FileSystem(error),
         })?));
     }

@@ -151,8 +151,7 @@ impl Kits {
             log::warn!("{} is missing or damaged; making it again", path.display());
             write_beside(&path, |output| output.write_all(&wanted))?;
         }
-        set_readable(directory)?;
-        remove_stale_initramfs(directory)
+        set_readable(directory)
     }
 
     /// The files of a kit in a directory of their own.
@@ -202,22 +201,6 @@ impl Kits {
             .map_err(|errno| Error::host("cannot lock", &path)(errno.into()))?;
         Ok(file)
     }
-}
-
-/// Removes initramfs files that do not end with the kit's modules; the next guest gets a new one.
-fn remove_stale_initramfs(directory: &Path) -> Result<()> {
-    let modules = directory.join(MODULES);
-    let modules = fs::read(&modules).map_err(Error::host("cannot read", &modules))?;
-    let entries = fs::read_dir(directory).map_err(Error::host("cannot read", directory))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_stale = name.starts_with("initramfs-")
-            && !fs::read(&path).is_ok_and(|content| content.ends_with(&modules));
-        if is_stale {
-            fs::remove_file(&path).map_err(Error::host("cannot remove", &path))?;
-        }
-    }
-    Ok(())
 }
 
 fn check_lock(architecture: &Architecture, lock: &Lock) -> Result<Lock> {

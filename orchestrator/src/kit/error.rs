@@ -63,10 +63,10 @@ pub enum Error {
     MissingModule { package: String, module: String, needed_by: Option<String> },
 
     #[error(
-        "the kit for {architecture} is damaged: package {package}: {problem}; make it whole again \
+        "the kit for {architecture} is damaged: {part}: {problem}; make it whole again \
          with: outcrop kit create --arch {architecture} --lock {}", lock.display()
     )]
-    Damaged { architecture: String, package: String, problem: String, lock: PathBuf },
+    Damaged { architecture: String, part: String, problem: String, lock: PathBuf },
 
     #[error("package {package}: {problem}")]
     Package { package: String, problem: String },
