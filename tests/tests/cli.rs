@@ -206,6 +206,20 @@ fn overlaps_can_be_a_check() {
 }
 
 #[test]
+fn more_layers_than_the_usual_limit_of_open_files() {
+    let sampled = Sampled::new();
+    let layers = " -l base.tar".repeat(100);
+    let script = format!("ulimit -Sn 64; exec \"$0\" overlaps{layers}");
+    let mut command = as_user("sh");
+    command
+        .args(["-c", &script])
+        .arg(outcrop_tests::program())
+        .env("OUTCROP_HOME", sampled.scratch.join(".store"))
+        .current_dir(sampled.scratch.path());
+    run(&mut command).ok();
+}
+
+#[test]
 fn doctor_has_one_object_for_each_check() {
     let said = Sampled::new().outcrop(&["doctor", "--json"]);
     never_panics(&said);

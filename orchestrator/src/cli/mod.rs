@@ -31,6 +31,7 @@ mod why;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use error::{CommandResult, Exit};
 
@@ -83,6 +84,7 @@ pub fn main() -> ExitCode {
         return compile_endpoint::run(arguments);
     }
     start_logging(arguments.verbose);
+    raise_file_limit();
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -116,6 +118,22 @@ fn run(command: Command) -> CommandResult {
         Command::Doctor(arguments) => doctor::run(&arguments),
         // Served before this: it has no errors for people.
         Command::CompileEndpoint(_) => Ok(()),
+    }
+}
+
+/// Open files that a large system needs, several times over: each layer and each thing that is held
+/// in the store is one. Not as many as the host allows: some programs close them one by one.
+const OPEN_FILES: u64 = 65_536;
+
+/// Raises the soft limit, which is 1024 on many hosts for the sake of `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+            ::log::debug!("cannot raise the number of open files: {errno}");
+        }
     }
 }
 
