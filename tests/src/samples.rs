@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use crate::{Scratch, as_user, run};
+use crate::{Said, Scratch, as_user, outcrop, run};
 
 /// All times in the samples: 2024-01-01 00:00:00 UTC.
 const TIME: u64 = 1_704_067_200;
@@ -71,6 +71,50 @@ fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
         }
     }
     builder.into_inner().unwrap()
+}
+
+/// The samples, and a store of their own beside them.
+pub struct Sampled {
+    pub scratch: Scratch,
+}
+
+impl Sampled {
+    pub fn new() -> Self {
+        let scratch = Scratch::new();
+        create(&scratch);
+        Sampled { scratch }
+    }
+
+    /// `outcrop` among the samples; their place is told as SCRATCH.
+    pub fn outcrop(&self, arguments: &[&str]) -> Said {
+        let mut said = run(&mut self.command(arguments));
+        let place = self.scratch.path().display().to_string();
+        said.stdout = said.stdout.replace(&place, "SCRATCH");
+        said.stderr = said.stderr.replace(&place, "SCRATCH");
+        said
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = outcrop();
+        command
+            .args(arguments)
+            .env("OUTCROP_HOME", self.scratch.join(".store"))
+            .env("HOME", self.scratch.path())
+            .current_dir(self.scratch.path());
+        command
+    }
+
+    /// A shell script among the samples, as the ordinary user.
+    #[track_caller]
+    pub fn shell(&self, script: &str) {
+        shell(&self.scratch, script);
+    }
+}
+
+impl Default for Sampled {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Puts the samples into a directory: `base.tar`, `app.tar.xz`, `app.deb`, the git repository

@@ -5,14 +5,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use outcrop_tests::console::difference;
-use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, samples, wait_until};
+use outcrop_tests::samples::Sampled;
+use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, wait_until};
 
 /// Every command and subcommand that people see.
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 29] = [
     &["mount"],
     &["unmount"],
     &["capture"],
@@ -24,6 +25,9 @@ const COMMANDS: [&[&str]; 25] = [
     &["cat"],
     &["diff"],
     &["overlaps"],
+    &["graph"],
+    &["why"],
+    &["status"],
     &["key"],
     &["log"],
     &["kit"],
@@ -32,6 +36,7 @@ const COMMANDS: [&[&str]; 25] = [
     &["kit", "show"],
     &["source"],
     &["source", "fetch"],
+    &["source", "import"],
     &["source", "list"],
     &["store"],
     &["store", "list"],
@@ -42,33 +47,6 @@ const COMMANDS: [&[&str]; 25] = [
 
 /// Commands that only lead to others have no example of their own.
 const GROUPS: [&str; 3] = ["kit", "source", "store"];
-
-struct Sampled {
-    scratch: Scratch,
-}
-
-impl Sampled {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        samples::create(&scratch);
-        Sampled { scratch }
-    }
-
-    /// `outcrop` among the samples, with a store of its own.
-    fn outcrop(&self, arguments: &[&str]) -> Said {
-        let mut command: Command = outcrop();
-        command
-            .args(arguments)
-            .env("OUTCROP_HOME", self.scratch.join(".store"))
-            .env("HOME", self.scratch.path())
-            .current_dir(self.scratch.path());
-        let mut said = run(&mut command);
-        let place = self.scratch.path().display().to_string();
-        said.stdout = said.stdout.replace(&place, "SCRATCH");
-        said.stderr = said.stderr.replace(&place, "SCRATCH");
-        said
-    }
-}
 
 fn snapshots() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots")
@@ -149,7 +127,7 @@ fn the_list_of_commands_here_is_complete() {
 #[test]
 fn bad_usage_is_one_sentence_and_exit_code_2() {
     let sampled = Sampled::new();
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 17] = [
         ("bad-command", &["frobnicate"]),
         ("bad-option", &["ls", "--frobnicate", "base.tar"]),
         ("bad-format", &["export", "base.tar", "--format", "floppy"]),
@@ -162,6 +140,11 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         ("bad-mountpoint", &["mount", "--layer", "base.tar", "nowhere"]),
         ("bad-artifact", &["ls", "artifact:zlib.0123"]),
         ("no-layers", &["mount", "root"]),
+        ("bad-architecture", &["kit", "create", "--arch", "sparc99"]),
+        ("bad-architecture-near", &["kit", "show", "x86-64"]),
+        ("bad-size", &["store", "gc", "--size", "much"]),
+        ("bad-part", &["store", "gc", "--size", "0", "--only", "everything"]),
+        ("bad-source", &["source", "import", "missing.tar.gz"]),
     ];
     for (name, arguments) in cases {
         let said = sampled.outcrop(arguments);
@@ -176,7 +159,7 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
 fn an_unknown_component_suggests_a_near_name() {
     let sampled = Sampled::new();
     let examples = outcrop_tests::examples().join("minimal").display().to_string();
-    for verb in ["build", "key", "log", "shell"] {
+    for verb in ["build", "graph", "key", "log", "shell", "status"] {
         let said = sampled.outcrop(&[verb, "busibox", "--definitions", &examples]);
         never_panics(&said);
         let said = said.fails(2).says("did you mean `busybox`?");
@@ -222,6 +205,20 @@ fn overlaps_can_be_a_check() {
     sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "app.tar.xz"]).fails(1);
     sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "list:nodes.list"]).fails(1);
     sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "git:src@/usr/src"]).ok();
+}
+
+#[test]
+fn more_layers_than_the_usual_limit_of_open_files() {
+    let sampled = Sampled::new();
+    let layers = " -l base.tar".repeat(100);
+    let script = format!("ulimit -Sn 64; exec \"$0\" overlaps{layers}");
+    let mut command = as_user("sh");
+    command
+        .args(["-c", &script])
+        .arg(outcrop_tests::program())
+        .env("OUTCROP_HOME", sampled.scratch.join(".store"))
+        .current_dir(sampled.scratch.path());
+    run(&mut command).ok();
 }
 
 #[test]

@@ -256,6 +256,7 @@ impl Preparation<'_> {
             digests: self.form != Form::PlainTar,
         };
         IndexedLayer::from_parts(&self.archive.label, index, data, Some(recipe))
+            .holding(mark_in_use(&self.index_path))
     }
 
     /// Reads the whole file where its digest is only a claim.
@@ -353,6 +354,17 @@ fn lock(path: &Path) -> Result<File> {
             Ok(()) => return Ok(file),
         }
     }
+}
+
+/// Tells whoever tidies the cache that a layer is in use, by a shared lock on its index, and when it
+/// was: now. Only a courtesy: what was opened goes on to work when its files are removed.
+fn mark_in_use(index: &Path) -> Option<File> {
+    let file = File::open(index).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+    let now = std::time::SystemTime::now();
+    // Somebody else's cache cannot be marked.
+    let _ = file.set_times(fs::FileTimes::new().set_modified(now));
+    Some(file)
 }
 
 /// A failed write is about the draft, not about the archive.

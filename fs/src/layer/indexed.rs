@@ -29,6 +29,8 @@ pub struct IndexedLayer {
     recipe: Option<Recipe>,
     repaired: OnceLock<Index>,
     repairing: Mutex<()>,
+    /// A shared lock that says that the cached files of this layer are in use.
+    _in_use: Option<File>,
 }
 
 enum Data {
@@ -79,7 +81,14 @@ impl IndexedLayer {
             recipe,
             repaired: OnceLock::new(),
             repairing: Mutex::new(()),
+            _in_use: None,
         }
+    }
+
+    /// Keeps `lock` as long as the layer lives.
+    pub(super) fn holding(mut self, lock: Option<File>) -> IndexedLayer {
+        self._in_use = lock;
+        self
     }
 
     /// A layer that exists in memory only; data offsets of the index point into `data`.
@@ -92,6 +101,7 @@ impl IndexedLayer {
             recipe: None,
             repaired: OnceLock::new(),
             repairing: Mutex::new(()),
+            _in_use: None,
         })
     }
 

@@ -53,15 +53,16 @@ fn serve() -> Result<(), Failure> {
         return boot::start_system(device, &arguments);
     }
     let modules = modules::load(arguments.value("outcrop.modules"));
-    // Without modules there may be no port either; then the first failure is the one to tell.
-    let mut port = match Port::open() {
-        Ok(port) => port,
-        Err(failure) => return Err(modules.err().unwrap_or(failure)),
+    let port = match (Port::open(), modules) {
+        (Ok(port), Ok(_)) => port,
+        (Ok(mut port), Err(failure)) => {
+            port.report(&failure);
+            return Err(failure);
+        }
+        (Err(failure), Ok(absent)) => return Err(modules::explain(failure, &absent)),
+        // Without modules there may be no port either; then the first failure is the one to tell.
+        (Err(_), Err(failure)) => return Err(failure),
     };
-    if let Err(failure) = modules {
-        port.report(&failure);
-        return Err(failure);
-    }
     let mut session = Session::start(port)?;
     let end = session.serve();
     if let Err(failure) = &end {

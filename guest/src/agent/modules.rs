@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 /// Paths of modules, one a line, in the order in which they must be loaded.
 const LIST: &str = "/lib/modules/outcrop.list";
 
+/// What to do about a kit in which something is missing.
+const REMEDY: &str = "the kit is damaged, mend it with `outcrop kit create`";
+
 /// Loads the listed modules: all of them, or the named ones and what they depend on. One whose
 /// hardware is absent, or that is loaded already, is fine, and so is a name that is not listed:
-/// it may be built in.
-pub fn load(names: Option<&str>) -> Result<(), Failure> {
+/// it may be built in. Returns these names, for when it turns out that it was not.
+pub fn load(names: Option<&str>) -> Result<Vec<String>, Failure> {
     let listed = listed()?;
     let wanted = names.and_then(|names| closure(&listed, names));
     for path in &listed {
@@ -22,7 +25,32 @@ pub fn load(names: Option<&str>) -> Result<(), Failure> {
             load_one(path)?;
         }
     }
-    Ok(())
+    Ok(absent(&listed, names))
+}
+
+/// The names that are not listed.
+fn absent(listed: &[PathBuf], names: Option<&str>) -> Vec<String> {
+    let names = names.unwrap_or_default().split(',').filter(|name| !name.is_empty());
+    names
+        .map(|name| name.replace('-', "_"))
+        .filter(|wanted| listed.iter().all(|path| name(path) != *wanted))
+        .collect()
+}
+
+/// What is wrong with a guest in which something that the modules should bring does not appear.
+pub fn explain(missing: Failure, absent: &[String]) -> Failure {
+    if absent.is_empty() {
+        return missing;
+    }
+    let (modules, are) = match absent {
+        [_] => ("module", "is"),
+        _ => ("modules", "are"),
+    };
+    let names = absent.join(", ");
+    Failure::new(format!(
+        "the kernel {modules} {names} {are} neither built in nor in the initramfs ({missing}); \
+         {REMEDY}"
+    ))
 }
 
 fn listed() -> Result<Vec<PathBuf>, Failure> {
@@ -37,7 +65,8 @@ fn listed() -> Result<Vec<PathBuf>, Failure> {
     match paths.iter().find(|path| !path.exists()) {
         None => Ok(paths),
         Some(path) => Err(Failure::new(format!(
-            "the kernel module {} is missing from the initramfs; create the kit again",
+            "the kernel module {} ({}) is missing from the initramfs; {REMEDY}",
+            name(path),
             path.display()
         ))),
     }
@@ -48,7 +77,11 @@ fn load_one(path: &Path) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENODEV)) => Ok(()),
-        Err(e) => Err(Failure::at("cannot load the kernel module", path, e)),
+        Err(e) => Err(Failure::new(format!(
+            "cannot load the kernel module {} ({}): {e}; {REMEDY}",
+            name(path),
+            path.display()
+        ))),
     }
 }
 
@@ -97,6 +130,18 @@ mod tests {
         assert_eq!(dependencies(module).unwrap(), ["9pnet", "virtio_ring"]);
         assert_eq!(dependencies(b"\0depends=\0").unwrap(), [""; 0]);
         assert_eq!(dependencies(b"nothing"), None);
+    }
+
+    #[test]
+    fn what_is_not_listed_is_named_when_it_is_missed() {
+        let listed = [PathBuf::from("/lib/modules/virtio-pci.ko")];
+        let absent = absent(&listed, Some("virtio_pci,virtio_console"));
+        assert_eq!(absent, ["virtio_console"]);
+        let told = explain(Failure::new("there is no port"), &absent).to_string();
+        assert!(told.starts_with("the kernel module virtio_console is neither"), "{told}");
+        assert!(told.contains("there is no port") && told.contains("outcrop kit create"), "{told}");
+        let told = explain(Failure::new("there is no port"), &[]).to_string();
+        assert_eq!(told, "there is no port");
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub enum BuildError {
     #[error(transparent)]
     Kit(#[from] crate::kit::Error),
 
+    #[error(transparent)]
+    Sources(#[from] super::gather::SourceFailures),
+
     #[error("cannot write {}: {source}", path.display())]
     Log { path: PathBuf, source: std::io::Error },
 
@@ -46,6 +49,7 @@ impl BuildError {
             BuildError::Guest(error) => {
                 matches!(error, crate::guest::GuestError::QemuMissing { .. })
             }
+            BuildError::Kit(_) => true,
             _ => false,
         }
     }

@@ -43,6 +43,7 @@ pub async fn keep(workshop: &Workshop, component: &str, key: &Key, tree: &GuestT
 /// The layers that bring back what a failed build has changed, if its tree was kept.
 pub fn layers(workshop: &Workshop, component: &str, key: &Key) -> Result<Vec<Arc<dyn Layer>>> {
     let directory = workshop.store.failed_path(key);
+    workshop.store.hold(&directory)?;
     open_changes(&format!("failed {key}"), &directory)?.ok_or_else(|| {
         BuildError::Invalid(format!(
             "no failed build of {component} is kept; `outcrop build` keeps the tree when one fails"

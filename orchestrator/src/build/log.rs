@@ -14,6 +14,11 @@ const TAIL_LINES: usize = 40;
 /// The longest line that live display and the tail keep, in bytes.
 const LINE_LIMIT: usize = 4096;
 
+/// The first line of a log, by which `outcrop log` finds the logs of a component.
+pub fn log_title(component: &str, key: &str) -> String {
+    format!("# {component}, key {key}")
+}
+
 pub struct BuildLog {
     path: PathBuf,
     file: BufWriter<File>,
@@ -42,6 +47,11 @@ impl BuildLog {
         {
             self.problem = Some(error);
         }
+    }
+
+    /// The first line.
+    pub fn begin(&mut self, component: &str, key: &str) {
+        self.write(format!("{}\n", log_title(component, key)).as_bytes());
     }
 
     /// A line of our own.

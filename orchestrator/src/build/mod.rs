@@ -1,13 +1,14 @@
 //! Building a target: plan, scheduler, chunks, systems.
 //!
 //! ```text
-//! definitions, keys, store ─► plan ─► queue ─► run ─► chunk or system ─► store
+//! definitions ─► gather (sources) ─► keys, store ─► plan ─► queue ─► run ─► chunk or system ─► store
 //! ```
 
 mod chunk;
 mod error;
 pub mod event;
 pub mod failed;
+pub mod gather;
 mod log;
 pub mod plan;
 pub mod progress;
@@ -24,5 +25,6 @@ pub mod workshop;
 
 pub use chunk::ChunkJob;
 pub use error::{BuildError, Result};
+pub use log::log_title;
 pub use run::{Failure, Outcome, RunOptions, run};
 pub use system::{SystemChunk, SystemJob};

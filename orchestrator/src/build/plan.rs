@@ -1,10 +1,10 @@
 //! What has to be built for a target: keys, what the store has, and the jobs in order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
 use super::chunk::ChunkJob;
 use super::error::{BuildError, Result};
+use super::gather::{Gathered, Source};
 use super::queue::Task;
 use super::system::{SystemChunk, SystemJob};
 use crate::definitions::{
@@ -13,9 +13,7 @@ use crate::definitions::{
 };
 use crate::graph::Graph;
 use crate::keys::{KeyContext, Keys, SourceIdentity};
-use crate::sources::{
-    Aliases, Progress, ResolvedSource, ResolvedSubmodule, SourceFields, SourceSpec, Sources,
-};
+use crate::sources::ResolvedSource;
 use crate::store::{Key, Store};
 
 /// Seconds that a component is expected to take if it was never built here.
@@ -49,13 +47,8 @@ pub struct Planned {
 pub struct Inquiry<'a> {
     pub store: &'a Store,
     pub definitions: &'a Definitions,
-    /// The directory of the definitions: relative archive paths start there.
-    pub directory: &'a Path,
     pub arch: Arch,
     pub kit_id: &'a str,
-    pub aliases: &'a Aliases,
-    /// Told which source is being fetched: component, then repo.
-    pub fetching: &'a dyn Fn(&str, &str),
 }
 
 /// The keys of a target's components, and where their sources are.
@@ -66,26 +59,11 @@ pub struct Resolved {
     sources: HashMap<ComponentId, Source>,
 }
 
-#[derive(Clone)]
-struct Source {
-    resolved: ResolvedSource,
-    submodules: Vec<ResolvedSubmodule>,
-}
-
 impl Resolved {
-    /// Resolves the sources of everything that the target needs and computes all keys.
-    pub fn new(inquiry: &Inquiry<'_>, target: &str) -> Result<Resolved> {
+    /// Computes the keys of everything that was gathered.
+    pub fn new(inquiry: &Inquiry<'_>, gathered: Gathered) -> Result<Resolved> {
         let definitions = inquiry.definitions;
-        let target = definitions.select(target).map_err(|e| BuildError::Invalid(e.to_string()))?;
-        let graph = Graph::new(definitions, &[target])
-            .map_err(|cycle| BuildError::Invalid(cycle.to_string()))?;
-        let mut sources = HashMap::new();
-        for &id in graph.order() {
-            let Some(component) = definitions.get(id) else { continue };
-            if let Some(source) = resolve_source(inquiry, component)? {
-                sources.insert(id, source);
-            }
-        }
+        let Gathered { target, graph, sources } = gathered;
         let kit = |_: &Component| inquiry.kit_id.to_owned();
         let context = KeyContext { arch: inquiry.arch, kit: &kit };
         let identity = |component: &Component| -> Result<SourceIdentity, BuildError> {
@@ -110,44 +88,6 @@ impl Resolved {
             .map(|key| Key::new(&key.name, &key.digest.0))
             .ok_or_else(|| BuildError::Invalid("a component has no key".to_owned()))
     }
-}
-
-fn resolve_source(inquiry: &Inquiry<'_>, component: &Component) -> Result<Option<Source>> {
-    let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
-        return Ok(None);
-    };
-    let invalid =
-        |error: crate::sources::Error| BuildError::Invalid(format!("{}: {error}", component.path));
-    let fields = SourceFields {
-        repo: &source.repo,
-        reference: source.revision(),
-        sha256: source.sha256.as_deref(),
-        patches: source.patches,
-    };
-    let spec = SourceSpec::parse(fields, inquiry.aliases, inquiry.directory).map_err(invalid)?;
-    let told = std::cell::Cell::new(false);
-    let progress = |_: Progress<'_>| {
-        if !told.replace(true) {
-            (inquiry.fetching)(&component.path, &source.repo);
-        }
-        true
-    };
-    let sources = Sources::new(inquiry.store.clone());
-    let resolved = sources.resolve(&spec, &progress).map_err(invalid)?;
-    let submodules = match &spec {
-        SourceSpec::Git { url, .. } => {
-            let overrides: BTreeMap<String, String> = source
-                .submodules
-                .iter()
-                .map(|(path, submodule)| (path.clone(), submodule.url.clone()))
-                .collect();
-            sources
-                .submodules(&resolved, url, &overrides, inquiry.aliases, &progress)
-                .map_err(invalid)?
-        }
-        _ => Vec::new(),
-    };
-    Ok(Some(Source { resolved, submodules }))
 }
 
 /// What is left to build, in an order in which each needs earlier ones only.

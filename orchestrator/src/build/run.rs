@@ -154,7 +154,7 @@ async fn attempt(
     let started = Event::Started { component: component.to_owned(), key: key.to_string() };
     workshop.observer.observe(started);
     let mut log = BuildLog::create(&workshop.store.log_path(key))?;
-    log.note(&format!("{component}, key {key}"));
+    log.begin(component, key.as_str());
     let result = match work {
         Work::Chunk(job) => chunk::build(workshop, job, &mut log).await,
         Work::System(job) => system::build(workshop, job, &mut log).await,

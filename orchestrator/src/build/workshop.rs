@@ -79,9 +79,9 @@ impl Workshop {
                         archive
                     })
                     .collect();
-                let nodes = self.kit.synthetic_nodes();
+                let kit = self.kit.clone();
                 let observer = self.observer.clone();
-                blocking(move || open_base(&cache, &archives, nodes, observer.as_ref())).await
+                blocking(move || open_base(&cache, &archives, &kit, observer.as_ref())).await
             })
             .await
     }
@@ -177,7 +177,7 @@ pub fn stack_layers(opened: Vec<Arc<dyn Layer>>) -> Result<Vec<Arc<dyn Layer>>> 
 fn open_base(
     cache: &LayerCache,
     archives: &[Archive],
-    nodes: Vec<crate::kit::SyntheticNode>,
+    kit: &Kit,
     observer: &dyn Observer,
 ) -> Result<Base> {
     let told = std::sync::atomic::AtomicBool::new(false);
@@ -190,12 +190,24 @@ fn open_base(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let opened = cache.prepare_all(archives, threads, &progress);
     let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(opened.len() + 1);
-    for layer in opened {
-        layers.push(Arc::new(layer?));
+    for (archive, layer) in archives.iter().zip(opened) {
+        layers.push(Arc::new(layer.map_err(|error| match is_damage(&error) {
+            true => BuildError::Kit(kit.damaged(&format!("package {}", archive.label), error)),
+            false => BuildError::FileSystem(error),
+        })?));
     }
-    layers.push(Arc::new(super::synthetic::layer(nodes)?));
+    layers.push(Arc::new(super::synthetic::layer(kit.synthetic_nodes())?));
     let links = usr_merge_links(&layers)?;
     Ok(Base { layers, links })
+}
+
+/// Whether an archive is gone or not what it was, as opposed to a trouble of the host.
+fn is_damage(error: &outcrop_fs::Error) -> bool {
+    match error {
+        outcrop_fs::Error::Malformed { .. } | outcrop_fs::Error::Invalid(_) => true,
+        outcrop_fs::Error::Host { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        outcrop_fs::Error::Os(_) => false,
+    }
 }
 
 /// Runs blocking work on a thread of its own.

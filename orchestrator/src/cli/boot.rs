@@ -32,10 +32,6 @@ pub struct Arguments {
     #[command(flatten)]
     definitions: DefinitionsArguments,
 
-    /// Baserock name of the architecture (for images)
-    #[arg(long, default_value = std::env::consts::ARCH)]
-    arch: String,
-
     /// Run this on the system's console and end the machine; exit status 0 or 1 as the command's
     #[arg(long, short, value_name = "CMD")]
     command: Option<String>,
@@ -59,10 +55,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> CommandResult {
     let context = Context::open()?;
-    let kit = Kits::new(context.store.kits()).current(&arguments.arch).map_err(|error| {
-        CommandError::host(error.to_string())
-            .hint(format!("make one with: outcrop kit create --arch {}", arguments.arch))
-    })?;
+    let arch = arguments.definitions.arch.as_deref().unwrap_or(std::env::consts::ARCH);
+    let kit = Kits::new(context.store.kits()).current(arch)?;
+    context.store.hold(kit.directory())?;
     let run = context.run_directory()?;
     let path = Path::new(&arguments.target);
     let image = if path.is_file() {

@@ -8,8 +8,8 @@ use crate::build::event::{Event, Observer, human_duration};
 use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::{Failure, Outcome, RunOptions, run as run_plan};
 
-use super::context::{Context, DefinitionsArguments};
-use super::error::{CommandError, CommandResult};
+use super::context::{Context, TargetArguments};
+use super::error::{CommandError, CommandResult, Exit};
 use super::guests;
 use super::interrupt::run_interruptible;
 use super::project::Project;
@@ -23,15 +23,8 @@ use super::project::Project;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
-    /// A path in the definitions, or a name that only one of them has
-    target: String,
-
     #[command(flatten)]
-    definitions: DefinitionsArguments,
-
-    /// Baserock name of the architecture; a system names its own
-    #[arg(long)]
-    arch: Option<String>,
+    target: TargetArguments,
 
     /// Guests at once
     #[arg(long, value_name = "N")]
@@ -69,9 +62,9 @@ async fn build(
     arguments: &Arguments,
     observer: Arc<dyn Observer>,
 ) -> CommandResult<(String, Outcome)> {
+    let project = Project::open(&arguments.target)?;
     let context = Context::open()?;
-    let arch = arguments.arch.as_deref();
-    let project = Project::open(&context, &arguments.definitions, &arguments.target, arch)?;
+    let kit = project.kit(&context)?;
     let plan = {
         let fetching = |component: &str, source: &str| {
             observer.observe(Event::Fetching {
@@ -81,8 +74,8 @@ async fn build(
         };
         // Fetching blocks; the other threads of the runtime go on.
         tokio::task::block_in_place(|| {
-            let resolved = project.resolve(&context, &arguments.target, &fetching)?;
-            project.plan(&context, &resolved)
+            let resolved = project.resolve(&context, &kit, &fetching)?;
+            project.plan(&context, &kit, &resolved)
         })?
     };
     let key = plan.target_key.to_string();
@@ -97,7 +90,7 @@ async fn build(
     let guests = arguments.guests.or(project.config.guests).unwrap_or_else(default_guests);
     let options = RunOptions { guests, keep_going: arguments.keep_going };
     let memory = project.config.memory;
-    let workshop = guests::workshop(&context, project.kit, observer, memory).await?;
+    let workshop = guests::workshop(&context, kit, observer, memory).await?;
     Ok((key, run_plan(Arc::new(workshop), plan, options).await))
 }
 
@@ -113,7 +106,7 @@ fn report(
     took: std::time::Duration,
 ) -> CommandResult {
     for failure in &outcome.failures {
-        show_failure(&arguments.target, failure);
+        show_failure(&arguments.target.target, failure);
     }
     if arguments.json {
         let result = serde_json::json!({
@@ -142,18 +135,22 @@ fn report(
     let reason = first.error.to_string();
     let reason = reason.lines().next().unwrap_or_default();
     let message = format!("{}{others} failed: {reason}", first.component);
-    if first.error.is_host_problem() {
-        let hint = "`outcrop doctor` checks everything that a host needs";
-        return Err(CommandError::host(message).hint(hint));
+    let exits = outcome.failures.iter().map(|failure| match failure.error.is_host_problem() {
+        true => Exit::HostLacks,
+        false => Exit::BuildFailed,
+    });
+    let exit = Exit::of_several(exits).unwrap_or(Exit::BuildFailed);
+    let error = CommandError::new(exit, message);
+    if exit == Exit::HostLacks {
+        return Err(error.hint("`outcrop doctor` checks everything that a host needs"));
     }
-    let error = CommandError::build(message);
-    if !first.tree_is_kept {
+    let Some(kept) = outcome.failures.iter().find(|failure| failure.tree_is_kept) else {
         return Err(error);
-    }
+    };
     Err(error.hint(format!(
         "look around in its tree with: outcrop shell --failed {} --definitions {}",
-        first.component,
-        arguments.definitions.definitions.display()
+        kept.component,
+        arguments.target.definitions.definitions.display()
     )))
 }
 

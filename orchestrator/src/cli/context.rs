@@ -47,12 +47,27 @@ pub fn load_definitions(directory: &Path) -> CommandResult<Definitions> {
     Ok(loaded)
 }
 
-/// `--definitions`, shared by the commands that need it.
+/// Where definitions are and for what they are built: shared by all commands that may name a
+/// component.
 #[derive(clap::Args, Clone)]
 pub struct DefinitionsArguments {
     /// The definitions: a directory with strata/, systems/ and so on
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub definitions: PathBuf,
+
+    /// Baserock name of the architecture; a system names its own
+    #[arg(long)]
+    pub arch: Option<String>,
+}
+
+/// What a command works on, shared by all that take a component of definitions.
+#[derive(clap::Args, Clone)]
+pub struct TargetArguments {
+    /// A path in the definitions, or a name that only one of them has
+    pub target: String,
+
+    #[command(flatten)]
+    pub definitions: DefinitionsArguments,
 }
 
 impl From<crate::store::Error> for CommandError {
@@ -72,11 +87,5 @@ impl From<outcrop_fs::transport::MountError> for CommandError {
         } else {
             error
         }
-    }
-}
-
-impl From<crate::kit::Error> for CommandError {
-    fn from(error: crate::kit::Error) -> Self {
-        CommandError::new(Exit::HostLacks, error.to_string())
     }
 }

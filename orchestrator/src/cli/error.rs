@@ -17,6 +17,19 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The code of several failures together: a wrong input fails again whatever else is mended,
+    /// so it comes first; 3 promises that the host is all that has to be mended, so it comes last.
+    pub fn of_several(failures: impl IntoIterator<Item = Exit>) -> Option<Exit> {
+        failures.into_iter().min_by_key(|exit| match exit {
+            Exit::Interrupted => 0,
+            Exit::BadInput => 1,
+            Exit::BuildFailed => 2,
+            Exit::HostLacks => 3,
+        })
+    }
+}
+
 /// One sentence that says what is wrong and where, and a hint that says what to do.
 #[derive(Debug)]
 pub struct CommandError {
@@ -88,3 +101,20 @@ fn names_the_wrong_file(error: &std::io::Error) -> bool {
 }
 
 pub type CommandResult<T = ()> = Result<T, CommandError>;
+
+#[cfg(test)]
+mod tests {
+    use super::Exit::{self, BadInput, BuildFailed, HostLacks};
+
+    #[test]
+    fn of_several_failures_the_one_that_no_mended_host_cures_counts() {
+        assert_eq!(Exit::of_several([]), None);
+        assert_eq!(Exit::of_several([HostLacks, HostLacks]), Some(HostLacks));
+        for order in [[HostLacks, BuildFailed], [BuildFailed, HostLacks]] {
+            assert_eq!(Exit::of_several(order), Some(BuildFailed));
+        }
+        for order in [[HostLacks, BadInput, BuildFailed], [BuildFailed, BadInput, HostLacks]] {
+            assert_eq!(Exit::of_several(order), Some(BadInput));
+        }
+    }
+}

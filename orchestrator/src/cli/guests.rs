@@ -26,6 +26,7 @@ pub async fn workshop(
     observer: Arc<dyn Observer>,
     memory: Option<u32>,
 ) -> CommandResult<Workshop> {
+    kit.check()?;
     let agent = find_agent(&kit.architecture().name)?;
     let verdict = accelerator(context, &kit).await?;
     let compile = CompileService::probe(&kit);

@@ -1,26 +1,20 @@
 //! `outcrop key`: the cache keys of a target.
 
-use super::context::{Context, DefinitionsArguments};
+use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
-use super::project::Project;
+use super::project::{Project, tell_fetching};
 
 /// Print the key under which the store has a component
 ///
-/// The key covers everything that can change the result: see docs/keys.md.
+/// The key covers everything that can change the result, the sources and the kit among it: see
+/// docs/keys.md. Sources that the store lacks are fetched.
 ///
 /// Example: outcrop key minimal-x86_64 --definitions examples/minimal --all
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
-    /// A path in the definitions, or a name that only one of them has
-    target: String,
-
     #[command(flatten)]
-    definitions: DefinitionsArguments,
-
-    /// Baserock name of the architecture; a system names its own
-    #[arg(long)]
-    arch: Option<String>,
+    target: TargetArguments,
 
     /// Everything that the target is made of, too, in building order
     #[arg(long)]
@@ -32,11 +26,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
+    let project = Project::open(&arguments.target)?;
     let context = Context::open()?;
-    let arch = arguments.arch.as_deref();
-    let project = Project::open(&context, &arguments.definitions, &arguments.target, arch)?;
-    let fetching = |component: &str, source: &str| eprintln!("{component}: fetching {source}");
-    let resolved = project.resolve(&context, &arguments.target, &fetching)?;
+    let kit = project.kit(&context)?;
+    let resolved = project.resolve(&context, &kit, &tell_fetching)?;
     let shown = if arguments.all { resolved.graph.order().to_vec() } else { vec![resolved.target] };
     for id in shown {
         println!("{}", resolved.key(id).map_err(CommandError::from)?);

@@ -1,22 +1,26 @@
 //! `outcrop log`: what a build said.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use super::context::{Context, DefinitionsArguments};
+use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
 use super::project::Project;
+use crate::build::log_title;
+use crate::store::Key;
 
 /// Print the log of a component's last build
+///
+/// Needs no kit and fetches nothing: it is the newest log of the component, whichever definition of
+/// it that was.
 ///
 /// Example: outcrop log musl --definitions examples/minimal
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
-    /// A component of the definitions, or a key (or its beginning)
-    target: String,
-
     #[command(flatten)]
-    definitions: DefinitionsArguments,
+    target: TargetArguments,
 
     /// Print where the log is instead
     #[arg(long)]
@@ -25,22 +29,17 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> CommandResult {
     let context = Context::open()?;
-    let path = match by_key(&context, &arguments.target)? {
+    let target = &arguments.target.target;
+    let path = match by_key(&context, target)? {
         Some(path) => path,
-        None => {
-            let project = Project::open(&context, &arguments.definitions, &arguments.target, None)?;
-            let resolved = project.resolve(&context, &arguments.target, &|_, _| {})?;
-            context.store.log_path(&resolved.key(resolved.target)?)
-        }
+        None => newest(&context, &arguments.target)?,
     };
     if arguments.path {
         println!("{}", path.display());
         return Ok(());
     }
-    let text = std::fs::read(&path).map_err(|error| {
-        CommandError::input(format!("there is no log of {}: {error}", arguments.target))
-            .hint("a component has a log once it was built, or tried, as it is defined now")
-    })?;
+    let text = std::fs::read(&path)
+        .map_err(|error| CommandError::host(format!("cannot read {}: {error}", path.display())))?;
     match std::io::stdout().write_all(&text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(CommandError::host(format!("cannot write: {error}")))
@@ -49,23 +48,61 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     }
 }
 
+/// The logs of the store: key as text, path.
+fn logs(context: &Context) -> CommandResult<Vec<(String, PathBuf)>> {
+    let logs = context.store.root().join("logs");
+    let entries = std::fs::read_dir(&logs)
+        .map_err(|error| CommandError::host(format!("cannot read {}: {error}", logs.display())))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Some((name.strip_suffix(".log")?.to_owned(), entry.path()))
+        })
+        .collect())
+}
+
 /// The log whose key begins with the text, if there is exactly one and the text looks like a key.
-fn by_key(context: &Context, text: &str) -> CommandResult<Option<std::path::PathBuf>> {
+fn by_key(context: &Context, text: &str) -> CommandResult<Option<PathBuf>> {
     let is_key = text.rsplit_once('.').is_some_and(|(_, digest)| {
         digest.len() >= 6 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
     });
     if !is_key {
         return Ok(None);
     }
-    let logs = context.store.root().join("logs");
-    let entries = std::fs::read_dir(&logs)
-        .map_err(|error| CommandError::host(format!("cannot read {}: {error}", logs.display())))?;
-    let mut found: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(text))
+    let mut found = logs(context)?;
+    found.retain(|(key, _)| key.starts_with(text));
+    Ok(if found.len() == 1 { found.pop().map(|(_, path)| path) } else { None })
+}
+
+/// The newest log of a component: its first line names the component, as two may share a name.
+fn newest(context: &Context, arguments: &TargetArguments) -> CommandResult<PathBuf> {
+    let project = Project::open(arguments)?;
+    let id = project.target()?;
+    let component = project.definitions.path_of(id);
+    let name = project.definitions.get(id).map_or("", |component| &component.name);
+    let escaped = Key::new(name, &[0; 32]);
+    let newest = logs(context)?
+        .into_iter()
+        .filter(|(key, path)| {
+            let key = key.parse::<Key>();
+            key.is_ok_and(|key| key.name() == escaped.name()) && is_of(path, component)
         })
-        .collect();
-    Ok(if found.len() == 1 { found.pop() } else { None })
+        .filter_map(|(_, path)| {
+            let modified: SystemTime = path.metadata().ok()?.modified().ok()?;
+            Some((modified, path))
+        })
+        .max();
+    newest.map(|(_, path)| path).ok_or_else(|| {
+        CommandError::input(format!("there is no log of {component}"))
+            .hint("a component has a log once it was built, or tried")
+    })
+}
+
+fn is_of(log: &Path, component: &str) -> bool {
+    let Ok(file) = std::fs::File::open(log) else { return false };
+    let mut first = Vec::new();
+    // A component's path is far shorter.
+    let read = BufReader::new(file).take(1 << 16).read_until(b'\n', &mut first);
+    read.is_ok() && first.starts_with(log_title(component, "").as_bytes())
 }

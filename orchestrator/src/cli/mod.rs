@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 pub mod error;
 mod export;
+mod graph;
 mod guests;
 mod interrupt;
 mod kept;
@@ -22,14 +23,18 @@ mod overlaps;
 mod printable;
 mod project;
 mod shell;
+mod size;
 mod source;
+mod status;
 mod store;
 mod tree;
 mod unmount;
+mod why;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use error::{CommandResult, Exit};
 
@@ -61,6 +66,9 @@ enum Command {
     Cat(cat::Arguments),
     Diff(diff::Arguments),
     Overlaps(overlaps::Arguments),
+    Graph(graph::Arguments),
+    Why(why::Arguments),
+    Status(status::Arguments),
     Key(key::Arguments),
     Log(log::Arguments),
     #[command(subcommand)]
@@ -81,6 +89,7 @@ pub fn main() -> ExitCode {
         return compile_endpoint::run(arguments);
     }
     start_logging(arguments.verbose);
+    raise_file_limit();
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -105,6 +114,9 @@ fn run(command: Command) -> CommandResult {
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Overlaps(arguments) => overlaps::run(&arguments),
+        Command::Graph(arguments) => graph::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Kit(command) => kit::run(&command),
@@ -113,6 +125,22 @@ fn run(command: Command) -> CommandResult {
         Command::Doctor(arguments) => doctor::run(&arguments),
         // Served before this: it has no errors for people.
         Command::CompileEndpoint(_) => Ok(()),
+    }
+}
+
+/// Open files that a large system needs, several times over: each layer and each thing that is held
+/// in the store is one. Not as many as the host allows: some programs close them one by one.
+const OPEN_FILES: u64 = 65_536;
+
+/// Raises the soft limit, which is 1024 on many hosts for the sake of `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+            ::log::debug!("cannot raise the number of open files: {errno}");
+        }
     }
 }
 

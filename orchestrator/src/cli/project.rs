@@ -2,74 +2,113 @@
 
 use std::path::PathBuf;
 
-use crate::build::plan::{Inquiry, Plan, Resolved};
+use crate::build::BuildError;
+use crate::build::gather::{self, Gathered, Request, SourceFailures};
+use crate::build::plan::{Inquiry, Plan, Planned, Resolved};
 use crate::config::Config;
-use crate::definitions::{Arch, Definitions};
-use crate::kit::{Kit, Kits};
-use crate::sources::Aliases;
+use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
+use crate::graph::Graph;
+use crate::kit::{self, Kit, Kits};
+use crate::sources::{Aliases, Cause};
 
-use super::context::{Context, DefinitionsArguments, load_definitions};
+use super::context::{Context, DefinitionsArguments, TargetArguments, load_definitions};
 use super::error::{CommandError, CommandResult, Exit};
 
+/// Loaded definitions and settings, and the target that a command is about.
 pub struct Project {
     pub definitions: Definitions,
     pub directory: PathBuf,
     pub config: Config,
     pub arch: Arch,
-    pub kit: Kit,
+    target: String,
     aliases: Aliases,
 }
 
 impl Project {
     /// Loads definitions for a target. The architecture is what is asked for, else the target
     /// system's, else the host's.
-    pub fn open(
-        context: &Context,
-        arguments: &DefinitionsArguments,
-        target: &str,
-        arch: Option<&str>,
-    ) -> CommandResult<Project> {
-        let definitions = load_definitions(&arguments.definitions)?;
-        let config = Config::load(&arguments.definitions)
-            .map_err(|error| CommandError::input(error.to_string()))?;
+    pub fn open(arguments: &TargetArguments) -> CommandResult<Project> {
+        Project::of(&arguments.target, &arguments.definitions)
+    }
+
+    /// The same for a target that is told apart from the other arguments.
+    pub fn of(target: &str, arguments: &DefinitionsArguments) -> CommandResult<Project> {
+        let DefinitionsArguments { definitions: directory, arch } = arguments;
+        let definitions = load_definitions(directory)?;
+        let config =
+            Config::load(directory).map_err(|error| CommandError::input(error.to_string()))?;
         let id =
             definitions.select(target).map_err(|error| CommandError::input(error.to_string()))?;
         let of_system = definitions.get(id).and_then(|c| c.system()).map(|s| s.arch.clone());
         let name = match (arch, of_system) {
-            (Some(asked), Some(own)) if asked != own => {
+            (Some(asked), Some(own)) if *asked != own => {
                 return Err(CommandError::input(format!(
                     "the system {target} is for {own}, and {asked} was asked for"
                 )));
             }
-            (Some(asked), _) => asked.to_owned(),
+            (Some(asked), _) => asked.clone(),
             (None, Some(own)) => own,
             (None, None) => std::env::consts::ARCH.to_owned(),
         };
-        let arch = Arch::find(&name).ok_or_else(|| {
-            CommandError::input(format!("{name} is not the name of an architecture"))
-        })?;
-        let kit = Kits::new(context.store.kits()).current(arch.name).map_err(|error| {
-            CommandError::new(Exit::HostLacks, error.to_string())
-                .hint(format!("make one with: outcrop kit create --arch {}", arch.name))
-        })?;
+        let arch = Arch::find(&name).ok_or_else(|| unknown_architecture(&name))?;
         let aliases = config.aliases();
-        let directory = arguments.definitions.clone();
-        Ok(Project { definitions, directory, config, arch, kit, aliases })
+        let (directory, target) = (directory.clone(), target.to_owned());
+        Ok(Project { definitions, directory, config, arch, target, aliases })
     }
 
-    fn inquiry<'a>(
-        &'a self,
-        context: &'a Context,
-        fetching: &'a dyn Fn(&str, &str),
-    ) -> Inquiry<'a> {
-        Inquiry {
+    /// The kit of the target's architecture, which no collection takes while the command runs.
+    pub fn kit(&self, context: &Context) -> CommandResult<Kit> {
+        let arch = self.arch.name;
+        let kit = Kits::new(context.store.kits()).current(arch).map_err(|error| match error {
+            kit::Error::NoKit { .. } => CommandError::host(format!(
+                "there is no kit for {arch}, and the key of everything that is built covers the \
+                 kit that builds it"
+            ))
+            .hint(format!("make one with: outcrop kit create --arch {arch}")),
+            error => error.into(),
+        })?;
+        context.store.hold(kit.directory())?;
+        Ok(kit)
+    }
+
+    /// The target itself.
+    pub fn target(&self) -> CommandResult<ComponentId> {
+        let id = self.definitions.select(&self.target);
+        id.map_err(|error| CommandError::input(error.to_string()))
+    }
+
+    /// The target and everything that it is made from.
+    pub fn graph(&self) -> CommandResult<(ComponentId, Graph)> {
+        Ok(gather::graph_of(&self.definitions, &self.directory, &self.target)?)
+    }
+
+    /// Where the definitions say that one component needs another or is made of it.
+    pub fn place_of_reference(&self, from: ComponentId, to: ComponentId) -> Option<Place> {
+        load::place_of_reference(&self.directory, &self.definitions, from, to)
+    }
+
+    /// Fetches what the store lacks of the target's sources.
+    pub fn gather(
+        &self,
+        context: &Context,
+        fetching: &(dyn Fn(&str, &str) + Sync),
+    ) -> CommandResult<Gathered> {
+        let request = Request {
             store: &context.store,
             definitions: &self.definitions,
             directory: &self.directory,
-            arch: self.arch,
-            kit_id: self.kit.id(),
             aliases: &self.aliases,
             fetching,
+        };
+        Ok(gather::gather(&request, &self.target)?)
+    }
+
+    fn inquiry<'a>(&'a self, context: &'a Context, kit: &'a Kit) -> Inquiry<'a> {
+        Inquiry {
+            store: &context.store,
+            definitions: &self.definitions,
+            arch: self.arch,
+            kit_id: kit.id(),
         }
     }
 
@@ -77,36 +116,80 @@ impl Project {
     pub fn resolve(
         &self,
         context: &Context,
-        target: &str,
-        fetching: &dyn Fn(&str, &str),
+        kit: &Kit,
+        fetching: &(dyn Fn(&str, &str) + Sync),
     ) -> CommandResult<Resolved> {
-        Ok(Resolved::new(&self.inquiry(context, fetching), target)?)
+        let gathered = self.gather(context, fetching)?;
+        Ok(Resolved::new(&self.inquiry(context, kit), gathered)?)
     }
 
-    pub fn plan(&self, context: &Context, resolved: &Resolved) -> CommandResult<Plan> {
-        Ok(Plan::new(&self.inquiry(context, &|_, _| {}), resolved)?)
+    pub fn plan(&self, context: &Context, kit: &Kit, resolved: &Resolved) -> CommandResult<Plan> {
+        Ok(Plan::new(&self.inquiry(context, kit), resolved)?)
     }
 
-    /// The job that builds a target, whether or not the store has it.
-    pub fn job(
-        &self,
-        context: &Context,
-        resolved: &Resolved,
-    ) -> CommandResult<crate::build::plan::Planned> {
-        Ok(Plan::job(&self.inquiry(context, &|_, _| {}), resolved)?)
+    /// The job that builds the target, whether or not the store has it.
+    pub fn job(&self, context: &Context, kit: &Kit, resolved: &Resolved) -> CommandResult<Planned> {
+        Ok(Plan::job(&self.inquiry(context, kit), resolved)?)
     }
 }
 
-impl From<crate::build::BuildError> for CommandError {
-    fn from(error: crate::build::BuildError) -> Self {
-        use crate::build::BuildError;
+/// Says on stderr which source is being fetched.
+pub fn tell_fetching(component: &str, source: &str) {
+    eprintln!("{component}: fetching {source}");
+}
+
+fn unknown_architecture(name: &str) -> CommandError {
+    let names = Arch::ALL.map(|arch| arch.name);
+    let error = CommandError::input(format!("{name} is not the name of an architecture"));
+    match nearest(name, names) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("known are: {}", names.join(", "))),
+    }
+}
+
+impl From<kit::Error> for CommandError {
+    fn from(error: kit::Error) -> Self {
+        let kit::Error::UnknownArchitecture { name, known } = &error else {
+            let exit = if error.is_input() { Exit::BadInput } else { Exit::HostLacks };
+            return CommandError::new(exit, error.to_string());
+        };
+        let near = nearest(name, known.split(", ")).map(|near| format!("did you mean `{near}`?"));
+        let error = CommandError::input(error.to_string());
+        match near {
+            Some(near) => error.hint(near),
+            None => error,
+        }
+    }
+}
+
+impl From<BuildError> for CommandError {
+    fn from(error: BuildError) -> Self {
         match error {
             BuildError::FileSystem(error) => error.into(),
             BuildError::Mount(error) => error.into(),
             BuildError::Store(error) => error.into(),
             BuildError::Kit(error) => error.into(),
+            BuildError::Sources(failures) => failures.into(),
             BuildError::Invalid(text) => CommandError::input(text),
             other => CommandError::build(other.to_string()),
         }
+    }
+}
+
+/// The exit code of a source that cannot be had.
+pub fn exit_of(cause: Cause) -> Exit {
+    match cause {
+        Cause::Input => Exit::BadInput,
+        Cause::Circumstances => Exit::BuildFailed,
+        Cause::Host => Exit::HostLacks,
+    }
+}
+
+impl From<SourceFailures> for CommandError {
+    /// docs/operations.md has the rule for several failures.
+    fn from(failures: SourceFailures) -> Self {
+        let exits = failures.0.iter().map(|(_, error)| exit_of(error.cause()));
+        let exit = Exit::of_several(exits).unwrap_or(Exit::BuildFailed);
+        CommandError::new(exit, failures.to_string())
     }
 }

@@ -5,11 +5,11 @@ use crate::build::plan::Work;
 use crate::build::progress::for_stderr;
 use crate::build::shell::{Errand, in_chunk, in_system};
 
-use super::context::{Context, DefinitionsArguments};
+use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
 use super::guests;
 use super::interrupt::run_interruptible;
-use super::project::Project;
+use super::project::{Project, tell_fetching};
 
 /// Open a shell in a guest whose root is the sysroot of a component
 ///
@@ -22,15 +22,8 @@ use super::project::Project;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
-    /// A chunk or a system of the definitions
-    target: String,
-
     #[command(flatten)]
-    definitions: DefinitionsArguments,
-
-    /// Baserock name of the architecture; a system names its own
-    #[arg(long)]
-    arch: Option<String>,
+    target: TargetArguments,
 
     /// The tree as the last failed build left it
     #[arg(long)]
@@ -42,19 +35,18 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
+    let project = Project::open(&arguments.target)?;
     let context = Context::open()?;
-    let arch = arguments.arch.as_deref();
-    let project = Project::open(&context, &arguments.definitions, &arguments.target, arch)?;
-    let fetching = |component: &str, source: &str| eprintln!("{component}: fetching {source}");
-    let resolved = project.resolve(&context, &arguments.target, &fetching)?;
-    let planned = project.job(&context, &resolved)?;
+    let kit = project.kit(&context)?;
+    let resolved = project.resolve(&context, &kit, &tell_fetching)?;
+    let planned = project.job(&context, &kit, &resolved)?;
     let errand = match &arguments.command {
         Some(script) => Errand::Script(script.clone()),
         None => Errand::Interactive,
     };
     let memory = project.config.memory;
     let exit = run_interruptible(async {
-        let workshop = guests::workshop(&context, project.kit, for_stderr(), memory).await?;
+        let workshop = guests::workshop(&context, kit, for_stderr(), memory).await?;
         let exit = match &planned.work {
             Work::Chunk(job) => in_chunk(&workshop, job, arguments.failed, &errand).await,
             Work::System(job) => in_system(&workshop, job, arguments.failed, &errand).await,

@@ -1,55 +1,159 @@
 //! `outcrop source`: the sources that the store mirrors.
 
-use crate::sources::Sources;
+use std::path::PathBuf;
 
-use super::context::{Context, DefinitionsArguments};
+use crate::config::Config;
+use crate::sources::{
+    self, Location, Progress, SourceFields, SourceSpec, Sources, digest_of, is_archive_name,
+};
+
+use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
-use super::project::Project;
+use super::project::{Project, exit_of, tell_fetching};
 
-/// Fetch and list sources
+/// Fetch, import and list sources
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Fetch everything that a target is built from
     ///
+    /// What cannot be had does not keep the rest from being fetched; all failures are told at the
+    /// end. Needs no kit.
+    ///
     /// Example: outcrop source fetch minimal-x86_64 --definitions examples/minimal
     #[command(verbatim_doc_comment)]
     Fetch {
-        /// A path in the definitions, or a name that only one of them has
-        target: String,
-
         #[command(flatten)]
-        definitions: DefinitionsArguments,
-
-        /// Baserock name of the architecture; a system names its own
-        #[arg(long)]
-        arch: Option<String>,
+        target: TargetArguments,
     },
+    /// Import one source and print the fields with which a definition names it
+    ///
+    /// The arguments are as in a definition. The checksum of a local archive is computed, and a
+    /// branch or tag of a git repository is pinned to its commit.
+    ///
+    /// Example: outcrop source import zlib-1.3.1.tar.gz
+    /// Example: outcrop source import https://github.com/madler/zlib.git --ref v1.3.1
+    #[command(verbatim_doc_comment)]
+    Import(Import),
     /// List what the store mirrors
     ///
     /// Example: outcrop source list
     #[command(verbatim_doc_comment)]
-    List,
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Import {
+    /// A git repository, an archive or debian:NAME, as `repo` in a definition
+    repo: String,
+
+    /// A commit, tag or branch; of a Debian package the version
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
+
+    /// SHA-256 that the archive must have
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+
+    /// Apply the patches of a Debian package
+    #[arg(long)]
+    patches: bool,
+
+    /// Definitions whose aliases and settings count
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    definitions: PathBuf,
 }
 
 pub fn run(command: &Command) -> CommandResult {
-    let context = Context::open()?;
     match command {
-        Command::Fetch { target, definitions, arch } => {
-            let project = Project::open(&context, definitions, target, arch.as_deref())?;
-            let fetching = |component: &str, source: &str| {
-                eprintln!("{component}: fetching {source}");
-            };
-            project.resolve(&context, target, &fetching)?;
+        Command::Fetch { target } => {
+            let project = Project::open(target)?;
+            let gathered = project.gather(&Context::open()?, &tell_fetching)?;
+            eprintln!("{} sources are in the store", gathered.sources.len());
             Ok(())
         }
-        Command::List => {
-            let mirrors = Sources::new(context.store.clone())
-                .list()
-                .map_err(|error| CommandError::host(error.to_string()))?;
-            for (name, url) in mirrors {
-                println!("{name} {url}");
+        Command::Import(arguments) => import(&Context::open()?, arguments),
+        Command::List { json } => list(&Context::open()?, *json),
+    }
+}
+
+fn list(context: &Context, json: bool) -> CommandResult {
+    for (name, url) in Sources::new(context.store.clone()).list()? {
+        if json {
+            println!("{}", serde_json::json!({ "mirror": name, "url": url }));
+        } else {
+            println!("{name} {url}");
+        }
+    }
+    Ok(())
+}
+
+fn import(context: &Context, arguments: &Import) -> CommandResult {
+    let config = Config::load(&arguments.definitions)
+        .map_err(|error| CommandError::input(error.to_string()))?;
+    let sha256 = match (&arguments.sha256, local_archive(&arguments.repo)) {
+        (None, Some(path)) => Some(digest_of(&path)?),
+        (given, _) => given.clone(),
+    };
+    // On the command line a relative path begins where the person is.
+    let base = std::env::current_dir()
+        .map_err(|error| CommandError::host(format!("cannot tell where this is: {error}")))?;
+    let fields = SourceFields {
+        repo: &arguments.repo,
+        reference: arguments.reference.as_deref(),
+        sha256: sha256.as_deref(),
+        patches: arguments.patches,
+    };
+    let spec = SourceSpec::parse(fields, &config.aliases(), &base)?;
+    let told = std::cell::Cell::new(false);
+    let progress = |_: Progress<'_>| {
+        if !told.replace(true) {
+            eprintln!("importing {}", arguments.repo);
+        }
+        true
+    };
+    let resolved = Sources::new(context.store.clone()).resolve(&spec, &progress)?;
+    match &spec {
+        SourceSpec::Git { reference, .. } => {
+            println!("repo: {}", arguments.repo);
+            println!("ref: {}", resolved.commit);
+            if *reference != resolved.commit.to_string() {
+                println!("unpetrify-ref: {reference}");
             }
-            Ok(())
         }
+        SourceSpec::Archive { location, sha256 } => {
+            match location {
+                Location::Path(path) => println!("repo: tar:{}", path.display()),
+                Location::Url(_) => println!("repo: {}", arguments.repo),
+            }
+            println!("sha256: {sha256}");
+        }
+        SourceSpec::Debian(package) => {
+            println!("repo: debian:{}", package.name);
+            println!("ref: {}", package.version);
+            if package.patches {
+                println!("patches: true");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The file of an archive that is named by its path.
+fn local_archive(repo: &str) -> Option<PathBuf> {
+    let path = match repo.strip_prefix("tar:") {
+        Some(path) => path,
+        None => Some(repo).filter(|repo| is_archive_name(repo))?,
+    };
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    (!path.contains("://")).then(|| PathBuf::from(path))
+}
+
+impl From<sources::Error> for CommandError {
+    fn from(error: sources::Error) -> Self {
+        CommandError::new(exit_of(error.cause()), error.to_string())
     }
 }

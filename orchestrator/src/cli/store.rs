@@ -1,11 +1,13 @@
 //! `outcrop store`: what is in the store, whether it is sound, and making room.
 
-use std::collections::HashSet;
+use std::time::UNIX_EPOCH;
 
-use crate::store::Verdict;
+use crate::kit::Kits;
+use crate::store::{Collection, Item, Part, Verdict};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
+use super::size::{human_size, parse_size};
 
 /// List, verify and shrink the store
 #[derive(clap::Subcommand)]
@@ -19,48 +21,71 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read every artifact again and compare its digest
+    /// Read artifacts, indexes and downloads again and compare their digests
+    ///
+    /// Exit code 1 if something is damaged.
     ///
     /// Example: outcrop store verify
     #[command(verbatim_doc_comment)]
-    Verify,
-    /// Remove artifacts, least recently used first, until the rest fits into a budget
-    ///
-    /// Example: outcrop store gc --budget 20
-    #[command(verbatim_doc_comment)]
-    Gc {
-        /// GiB that may stay
-        #[arg(long, value_name = "GIB")]
-        budget: u64,
+    Verify {
+        /// Take away what is damaged: the next build makes or fetches it again
+        #[arg(long)]
+        remove: bool,
     },
-    /// How much room everything takes
+    /// Remove what was not used for longest, until the rest fits into a size
+    ///
+    /// Artifacts, indexed layers, mirrors, downloads, logs, trees of failed builds, and kits that
+    /// are not current. What a running build or mount uses stays. A mirror that is removed is cloned
+    /// again when it is needed, if upstream still has it.
+    ///
+    /// Example: outcrop store gc --size 20G --dry-run
+    /// Example: outcrop store gc --size 0 --only failed,logs
+    #[command(verbatim_doc_comment)]
+    Gc(Gc),
+    /// How much room everything takes on disk
     ///
     /// Example: outcrop store du
     #[command(verbatim_doc_comment)]
-    Du,
+    Du {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Gc {
+    /// What the whole store may take on disk, as in 500M or 20G
+    #[arg(long, value_parser = parse_size)]
+    size: u64,
+
+    /// Remove from these parts only: artifacts, layers, mirrors, sources, kits, logs, failed
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = parse_part)]
+    only: Vec<Part>,
+
+    /// Show what would go, and remove nothing
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+
+    /// One JSON object for each thing that goes
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_part(text: &str) -> Result<Part, String> {
+    Part::ALL.into_iter().find(|part| part.directory() == text).ok_or_else(|| {
+        let names = Part::ALL.map(Part::directory).join(", ");
+        format!("there is no part {text:?}; the parts are {names}")
+    })
 }
 
 pub fn run(command: &Command) -> CommandResult {
     let context = Context::open()?;
     match command {
         Command::List { json } => list(&context, *json),
-        Command::Verify => verify(&context),
-        Command::Gc { budget } => {
-            let collected = context.store.gc(budget.saturating_mul(1 << 30), &HashSet::new())?;
-            for key in &collected.removed {
-                println!("{key}");
-            }
-            eprintln!("{} bytes freed, {} left", collected.freed, collected.left);
-            Ok(())
-        }
-        Command::Du => {
-            let usage = context.store.usage();
-            for (name, bytes) in &usage.directories {
-                println!("{bytes:>14} {name}");
-            }
-            println!("{:>14} total", usage.total());
-            Ok(())
-        }
+        Command::Verify { remove } => verify(&context, *remove),
+        Command::Gc(arguments) => gc(&context, arguments),
+        Command::Du { json } => du(&context, *json),
     }
 }
 
@@ -76,21 +101,111 @@ fn list(context: &Context, json: bool) -> CommandResult {
     Ok(())
 }
 
-fn verify(context: &Context) -> CommandResult {
-    let mut damaged = Vec::new();
-    context.store.verify_all(|key, verdict| {
-        if !matches!(verdict, Verdict::Good) {
-            damaged.push(key.to_string());
+fn du(context: &Context, json: bool) -> CommandResult {
+    let usage = context.store.usage()?;
+    for one in &usage.directories {
+        if json {
+            println!("{}", serde_json::to_string(one).unwrap_or_default());
+        } else {
+            let items = one.items.map(|items| format!(" ({items})")).unwrap_or_default();
+            println!("{:>14} {}{items}", one.bytes, one.name);
         }
+    }
+    if !json {
+        println!("{:>14} total", usage.total());
+    }
+    Ok(())
+}
+
+fn gc(context: &Context, arguments: &Gc) -> CommandResult {
+    let collection = Collection {
+        budget: arguments.size,
+        only: arguments.only.clone(),
+        more: unused_kits(context)?,
+        dry_run: arguments.dry_run,
+    };
+    let collected = context.store.gc(&collection)?;
+    for item in &collected.removed {
+        let used = item.used.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let part = item.part.directory();
+        if arguments.json {
+            let line = serde_json::json!({
+                "part": part, "name": item.name, "bytes": item.size, "used": used,
+            });
+            println!("{line}");
+        } else {
+            println!("{part:9} {:>9} {}", human_size(item.size), item.name);
+        }
+    }
+    let (freed, left) = (human_size(collected.freed), human_size(collected.left));
+    if arguments.dry_run {
+        eprintln!("{freed} would be freed, {left} left");
+    } else {
+        eprintln!("{freed} freed, {left} left");
+    }
+    if collected.left > arguments.size {
+        let why = match collected.in_use {
+            0 => "the rest is not removed by this command".to_owned(),
+            count => format!("{count} things are in use"),
+        };
+        eprintln!("that is more than {}: {why}", human_size(arguments.size));
+    }
+    Ok(())
+}
+
+/// Kits that are not current with their own packages, and packages that no kit has.
+fn unused_kits(context: &Context) -> CommandResult<Vec<Item>> {
+    let unused = Kits::new(context.store.kits()).unused()?;
+    let maker = Some(unused.maker);
+    let kits = unused.kits.into_iter().filter_map(|kit| {
+        let paths = [vec![kit.directory.clone()], kit.packages].concat();
+        Item::new(Part::Kits, kit.name, paths, kit.directory, maker.clone())
+    });
+    let packages = unused.packages.into_iter().filter_map(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Item::new(Part::Kits, format!("packages/{name}"), vec![path.clone()], path, maker.clone())
+    });
+    Ok(kits.chain(packages).collect())
+}
+
+fn verify(context: &Context, remove: bool) -> CommandResult {
+    let mut damaged = Vec::new();
+    context.store.verify_all(|part, name, verdict| {
+        let shown = match part {
+            Part::Artifacts => name.to_owned(),
+            part => format!("{}/{name}", part.directory()),
+        };
         match verdict {
-            Verdict::Good => println!("{key} good"),
-            Verdict::Absent => println!("{key} absent"),
-            Verdict::Damaged(why) => println!("{key} damaged: {why}"),
+            Verdict::Good => println!("{shown} good"),
+            Verdict::Absent => println!("{shown} absent"),
+            Verdict::Damaged(why) => {
+                println!("{shown} damaged: {why}");
+                damaged.push((part, name.to_owned()));
+            }
         }
     })?;
     if damaged.is_empty() {
         return Ok(());
     }
-    Err(CommandError::build(format!("{} artifacts are damaged", damaged.len()))
-        .hint("remove them from the store's artifacts/ and build again"))
+    let things = match damaged.len() {
+        1 => "1 thing is damaged".to_owned(),
+        more => format!("{more} things are damaged"),
+    };
+    if !remove {
+        return Err(CommandError::build(things).hint(
+            "take it away with: outcrop store verify --remove; the next build makes it again",
+        ));
+    }
+    let mut left = 0usize;
+    for (part, name) in &damaged {
+        if !context.store.remove_damaged(*part, name)? {
+            left = left.saturating_add(1);
+        }
+    }
+    match left {
+        0 => Err(CommandError::build(format!("{things} and removed"))),
+        left => {
+            Err(CommandError::build(format!("{things}, {left} of them in use and not removed")))
+        }
+    }
 }

@@ -117,8 +117,9 @@ pub fn find_component(
     name: &str,
     definitions: &DefinitionsArguments,
 ) -> CommandResult<Artifact> {
-    let project = Project::open(context, definitions, name, None)?;
-    let resolved = project.resolve(context, name, &|_, _| {})?;
+    let project = Project::of(name, definitions)?;
+    let kit = project.kit(context)?;
+    let resolved = project.resolve(context, &kit, &|_, _| {})?;
     let key = resolved.key(resolved.target)?;
     context.store.held_artifact(&key)?.ok_or_else(|| {
         CommandError::input(format!("{name} is not built (its key is {key})"))

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::problem::{Problem, Problems, Severity};
 use super::resolve::{Files, TextFile};
-use super::{Definitions, yaml};
+use super::{ComponentId, Definitions, Place, yaml};
 
 /// Most `.morph` files that are read; the largest published tree has 776.
 const MAX_FILES: usize = 200_000;
@@ -17,6 +17,31 @@ const MAX_DEPTH: usize = 64;
 /// Loads a definitions directory.
 pub fn load(directory: &Path) -> Result<Definitions, Problems> {
     Definitions::parse(&read_files(directory)?)
+}
+
+/// Where it is said that `from` needs `to` or is made of it.
+pub fn place_of_reference(
+    directory: &Path,
+    definitions: &Definitions,
+    from: ComponentId,
+    to: ComponentId,
+) -> Option<Place> {
+    let text = |file: &str| String::from_utf8(read(directory, file).ok()?).ok();
+    definitions.reference(from, to, text)
+}
+
+/// The steps of a cycle (paths of components, the first again at the end), each with its place, a
+/// line each.
+pub fn explain_cycle(directory: &Path, definitions: &Definitions, cycle: &[String]) -> String {
+    let mut lines = String::new();
+    for step in cycle.windows(2) {
+        let [from, to] = step else { continue };
+        let ids = definitions.find(from).zip(definitions.find(to));
+        let place = ids.and_then(|(from, to)| place_of_reference(directory, definitions, from, to));
+        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+        lines += &format!("\n    {place}`{from}` needs `{to}`");
+    }
+    lines
 }
 
 /// Reads `VERSION`, `DEFAULTS` and every `*.morph` below `directory`, in load order: directories

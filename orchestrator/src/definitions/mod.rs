@@ -21,10 +21,12 @@ mod model;
 mod node;
 mod problem;
 mod raw;
+mod reference;
 mod resolve;
 mod select;
 mod split;
 mod steps;
+mod stratum;
 #[cfg(test)]
 pub(crate) mod tests;
 mod yaml;
@@ -40,7 +42,9 @@ pub use model::{
     Detail, Device, DeviceKind, Kind, Member, Parameter, Source, SplitRule, Stratum, Submodule,
     System, SystemStratum,
 };
+pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems, Severity};
+pub use reference::Place;
 pub use resolve::{Files, TextFile};
 pub use select::TargetError;
 pub use split::{Selection, Splitter};

@@ -96,11 +96,22 @@ const MAX_PENDING: usize = 1_000;
 /// Misspellings that are looked up among the known names.
 const MAX_SUGGESTIONS: usize = 20;
 
+/// A problem whose place is still to be looked up.
+#[derive(Debug)]
+struct Pending {
+    spot: Spot,
+    severity: Severity,
+    message: String,
+    hint: Option<String>,
+    /// Further places, each with what is said there.
+    trail: Vec<(Spot, String)>,
+}
+
 /// Collects problems; positions of [`Spot`]s are resolved by [`Collector::finish`].
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     located: Vec<Problem>,
-    pending: Vec<(Spot, Severity, String, Option<String>)>,
+    pending: Vec<Pending>,
     /// Errors and warnings that came after [`MAX_PENDING`].
     more: (usize, usize),
     suggestions: usize,
@@ -113,6 +124,11 @@ impl Collector {
 
     pub fn error(&mut self, spot: Spot, message: impl Into<String>) {
         self.add(spot, Severity::Error, message.into(), None);
+    }
+
+    /// An error that several places make together; each gets a line of its own below the message.
+    pub fn error_trail(&mut self, spot: Spot, message: String, trail: Vec<(Spot, String)>) {
+        self.push_pending(Pending { spot, severity: Severity::Error, message, hint: None, trail });
     }
 
     pub fn error_hint(&mut self, spot: Spot, message: impl Into<String>, hint: impl Into<String>) {
@@ -141,10 +157,14 @@ impl Collector {
     }
 
     fn add(&mut self, spot: Spot, severity: Severity, message: String, hint: Option<String>) {
+        self.push_pending(Pending { spot, severity, message, hint, trail: Vec::new() });
+    }
+
+    fn push_pending(&mut self, problem: Pending) {
         if self.pending.len() < MAX_PENDING {
-            self.pending.push((spot, severity, message, hint));
+            self.pending.push(problem);
         } else {
-            let counter = match severity {
+            let counter = match problem.severity {
                 Severity::Error => &mut self.more.0,
                 Severity::Warning => &mut self.more.1,
             };
@@ -155,17 +175,24 @@ impl Collector {
     /// The problems in file order. `text` gives the content of a file.
     pub fn finish<'a>(self, text: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
         let mut trees: BTreeMap<String, Option<Node>> = BTreeMap::new();
-        let mut problems = self.located;
-        for (spot, severity, message, suggestion) in self.pending {
+        let mut place_of = |spot: &Spot| {
             let tree = trees
                 .entry(spot.file.clone())
                 .or_insert_with(|| text(&spot.file).and_then(|t| node::parse(t).root));
-            let (line, column) =
-                tree.as_ref().filter(|_| !spot.steps.is_empty()).map_or((0, 0), |root| {
-                    let node = root.find(&spot.steps);
-                    (node.line, node.column)
-                });
-            problems.push(Problem { severity, file: spot.file, line, column, message, suggestion });
+            tree.as_ref().filter(|_| !spot.steps.is_empty()).map_or((0, 0), |root| {
+                let node = root.find(&spot.steps);
+                (node.line, node.column)
+            })
+        };
+        let mut problems = self.located;
+        for Pending { spot, severity, mut message, hint, trail } in self.pending {
+            let (line, column) = place_of(&spot);
+            for (spot, said) in trail {
+                let (line, column) = place_of(&spot);
+                message += &format!("\n    {}:{line}:{column}: {said}", spot.file);
+            }
+            let (file, suggestion) = (spot.file, hint);
+            problems.push(Problem { severity, file, line, column, message, suggestion });
         }
         // A stable sort by place only: problems of one place stay in the order they were found.
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
@@ -186,7 +213,7 @@ impl Collector {
 }
 
 /// The candidate that `word` is most likely a misspelling of.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -2,14 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::chunk::{self, Origin};
-use super::defaults::{Defaults, split_rules_from};
-use super::model::{Chunk, Cluster, Component, ComponentId, Detail, Kind, Member, Stratum, System};
+use super::defaults::Defaults;
+use super::model::{Chunk, Cluster, Component, ComponentId, Detail, Kind, Stratum, System};
 use super::problem::{Collector, Problem, Problems, Severity, Spot, nearest};
-use super::raw::{RawDefaults, RawEntry, RawFile, RawVersion};
-use super::split;
+use super::raw::{RawDefaults, RawFile, RawVersion};
 use super::{Definitions, yaml};
 
 /// Newest version of the format that is understood.
@@ -68,12 +67,12 @@ pub(super) struct Loaded {
 #[derive(Default)]
 pub(super) struct Resolver {
     pub problems: Collector,
-    version: u32,
+    pub version: u32,
     pub defaults: Defaults,
     components: Vec<Component>,
-    by_path: HashMap<String, ComponentId>,
+    pub by_path: HashMap<String, ComponentId>,
     /// What the first entry for a chunk said, and where.
-    origins: HashMap<ComponentId, (Origin, Spot)>,
+    pub origins: HashMap<ComponentId, (Origin, Spot)>,
 }
 
 impl Resolver {
@@ -222,7 +221,7 @@ impl Resolver {
         }
     }
 
-    fn add(&mut self, component: Component) -> Option<ComponentId> {
+    pub fn add(&mut self, component: Component) -> Option<ComponentId> {
         let Ok(index) = u32::try_from(self.components.len()) else {
             self.problems.error(Spot::file(&component.file), "there are too many components");
             return None;
@@ -243,7 +242,7 @@ impl Resolver {
         }
     }
 
-    fn chunk_mut(&mut self, id: ComponentId) -> Option<&mut Chunk> {
+    pub fn chunk_mut(&mut self, id: ComponentId) -> Option<&mut Chunk> {
         match &mut self.components.get_mut(id.index())?.detail {
             Detail::Chunk(chunk) => Some(chunk),
             _ => None,
@@ -276,191 +275,6 @@ impl Resolver {
                 None
             }
         }
-    }
-
-    fn stratum(&mut self, file: &mut Loaded) {
-        let mut stratum = Stratum::default();
-        for (i, item) in file.raw.build_depends.take().unwrap_or_default().iter().enumerate() {
-            let spot = file.spot.field("build-depends").item(i).field("morph");
-            if let Some(id) = self.reference(&item.morph, Kind::Stratum, &spot)
-                && !stratum.build_depends.contains(&id)
-            {
-                stratum.build_depends.push(id);
-            }
-        }
-        let products = file.raw.products.take().unwrap_or_default();
-        stratum.products =
-            split_rules_from(products, &file.spot.field("products"), &mut self.problems);
-        let Some(entries) = file.raw.chunks.take() else {
-            self.problems.error(file.spot.clone(), "a stratum needs `chunks`");
-            return;
-        };
-        if entries.is_empty() {
-            self.problems.warning(file.spot.field("chunks"), "the stratum has no chunks");
-        }
-        let Some((path, name)) = self.get(file.id).map(|c| (c.path.clone(), c.name.clone())) else {
-            return;
-        };
-        let targets: HashSet<String> = stratum
-            .products
-            .iter()
-            .chain(&self.defaults.stratum_rules)
-            .map(|rule| split::artifact_name(&name, &rule.artifact))
-            .collect();
-        let mut context = StratumContext {
-            path,
-            build_depends: &stratum.build_depends,
-            siblings: HashMap::new(),
-            targets,
-        };
-        context.siblings.reserve(entries.len());
-        let names: HashSet<String> = entries.iter().filter_map(entry_name).collect();
-        let mut members = Vec::with_capacity(entries.len());
-        for (i, mut entry) in entries.into_iter().enumerate() {
-            let spot = file.spot.field("chunks").item(i);
-            members.extend(self.member(&mut context, &mut entry, &names, &spot));
-        }
-        stratum.members = members;
-        self.set(file.id, Detail::Stratum(stratum));
-    }
-
-    fn member(
-        &mut self,
-        context: &mut StratumContext<'_>,
-        entry: &mut RawEntry,
-        names: &HashSet<String>,
-        spot: &Spot,
-    ) -> Option<Member> {
-        let Some(name) = entry_name(entry) else {
-            self.problems.error(spot.clone(), "the entry has neither `name` nor `morph`");
-            return None;
-        };
-        if let Err(reason) = check_name(&name) {
-            self.problems.error(spot.clone(), format!("`{name}` cannot be a name: {reason}"));
-            return None;
-        }
-        let id = self.member_chunk(context, entry, &name, spot)?;
-        let own = self.siblings(context, entry, names, spot);
-        let origin = Origin::from_entry(entry, spot, &mut self.problems);
-        self.merge_origin(id, origin, spot);
-        let inherited = context.build_depends;
-        if let Some(chunk) = self.chunk_mut(id) {
-            let mut known: HashSet<_> = chunk.build_depends.iter().copied().collect();
-            let all = inherited.iter().copied().chain(own);
-            chunk.build_depends.extend(all.filter(|dependency| known.insert(*dependency)));
-        }
-        let mut artifacts = BTreeMap::new();
-        for (artifact, target) in entry.artifacts.take().unwrap_or_default().0 {
-            if !context.targets.contains(&target) {
-                let message = format!("the stratum has no artifact `{target}`");
-                let spot = spot.field("artifacts").field(&artifact);
-                let known = context.targets.iter().map(String::as_str);
-                self.problems.misspelt(spot, message, &target, known, "");
-            }
-            artifacts.insert(artifact, target);
-        }
-        if context.siblings.insert(name.clone(), id).is_some() {
-            let message = format!("a second chunk `{name}` in this stratum");
-            self.problems.error(spot.clone(), message);
-        }
-        Some(Member { chunk: id, artifacts })
-    }
-
-    /// The chunk that an entry is about: that of its file, or a new one below the stratum's path.
-    fn member_chunk(
-        &mut self,
-        context: &StratumContext<'_>,
-        entry: &RawEntry,
-        name: &str,
-        spot: &Spot,
-    ) -> Option<ComponentId> {
-        let mut path = format!("{}/{name}", context.path);
-        if let Some(morph) = &entry.morph {
-            let spot = spot.field("morph");
-            if entry.build_system.is_some() && self.version >= 6 {
-                let message = "`morph` and `build-system` exclude each other";
-                self.problems.warning(spot.clone(), message);
-            }
-            let known = identity(morph).is_ok_and(|path| self.by_path.contains_key(path));
-            if known || self.version >= 2 {
-                return self.reference(morph, Kind::Chunk, &spot);
-            }
-            let message = format!("there is no file `{morph}`; the chunk has no instructions");
-            self.problems.warning(spot, message);
-            if let Ok(identity) = identity(morph) {
-                path = identity.to_owned();
-            }
-        } else {
-            if entry.build_system.is_none() && self.version >= 6 {
-                let message = format!("`{name}` has neither `morph` nor `build-system`");
-                self.problems.error_hint(spot.clone(), message, "say `build-system: manual`");
-            }
-            let file = format!("{path}.morph");
-            let known = self.by_path.get(&path).copied();
-            if known.and_then(|id| self.get(id)).is_some_and(|c| c.file == file) {
-                let message = format!("`{path}.morph` exists but the entry does not name it");
-                self.problems.warning(spot.clone(), message);
-                path.push_str(".default");
-            }
-        }
-        if let Some(id) = self.by_path.get(&path) {
-            return Some(*id);
-        }
-        let detail = Detail::Chunk(Box::default());
-        let (name, file) = (name.to_owned(), spot.file.clone());
-        self.add(Component { path, name, description: None, file, detail })
-    }
-
-    /// The chunks of an entry's own `build-depends`.
-    fn siblings(
-        &mut self,
-        context: &StratumContext<'_>,
-        entry: &mut RawEntry,
-        names: &HashSet<String>,
-        spot: &Spot,
-    ) -> Vec<ComponentId> {
-        let mut found = Vec::new();
-        for (i, name) in entry.build_depends.take().unwrap_or_default().iter().enumerate() {
-            match context.siblings.get(name) {
-                Some(id) => found.push(*id),
-                None => {
-                    let spot = spot.field("build-depends").item(i);
-                    if names.contains(name) {
-                        let message =
-                            format!("`{name}` does not stand before this chunk in the stratum");
-                        self.problems.error_hint(spot, message, "move it up");
-                    } else {
-                        let message = format!("the stratum has no chunk `{name}`");
-                        let known = context.siblings.keys().map(String::as_str);
-                        self.problems.misspelt(spot, message, name, known, "");
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    /// Gives a chunk its source, once; another entry for it must say the same.
-    fn merge_origin(&mut self, id: ComponentId, origin: Origin, spot: &Spot) {
-        if let Some((first, place)) = self.origins.get(&id) {
-            if let Some(field) = first.conflict(&origin) {
-                let message = format!(
-                    "`{}` is described differently in {}: `{field}` is not the same",
-                    self.get(id).map_or("", |c| &c.path),
-                    place.file,
-                );
-                self.problems.error(spot.clone(), message);
-            }
-            return;
-        }
-        let kept = origin.clone();
-        if let Some(chunk) = self.chunk_mut(id) {
-            chunk.source = origin.source;
-            chunk.build_mode = origin.build_mode;
-            chunk.prefix = origin.prefix;
-            chunk.build_system = chunk.build_system.take().or(origin.build_system);
-        }
-        self.origins.insert(id, (kept, spot.clone()));
     }
 
     fn check_build_systems(&mut self) {
@@ -505,15 +319,6 @@ impl Resolver {
     }
 }
 
-struct StratumContext<'a> {
-    path: String,
-    build_depends: &'a [ComponentId],
-    /// Chunks of the entries so far, by name.
-    siblings: HashMap<String, ComponentId>,
-    /// The artifacts of the stratum.
-    targets: HashSet<String>,
-}
-
 /// Comments and white space only.
 fn is_blank(text: &str) -> bool {
     text.lines().all(|line| {
@@ -522,16 +327,8 @@ fn is_blank(text: &str) -> bool {
     })
 }
 
-fn entry_name(entry: &RawEntry) -> Option<String> {
-    entry.name.clone().or_else(|| {
-        let path = entry.morph.as_deref()?;
-        let base = path.rsplit('/').next().unwrap_or(path);
-        Some(base.strip_suffix(".morph").unwrap_or(base).to_owned())
-    })
-}
-
 /// Names become directories (`/<name>.build`) and parts of keys.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name == "." || name == ".." {
         Err("it names no file")
     } else if name.contains('/') {
@@ -546,7 +343,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// The identity behind a `morph` field: relative to the top of the definitions.
-fn identity(morph: &str) -> Result<&str, &'static str> {
+pub(super) fn identity(morph: &str) -> Result<&str, &'static str> {
     let path = morph.trim_start_matches("./");
     if path.starts_with('/') || path.split('/').any(|part| part == "..") {
         return Err("leaves the definitions directory; paths are relative to its top");

@@ -123,6 +123,36 @@ impl Graph {
         self.neighbours(id, Direction::Incoming)
     }
 
+    /// Components along the shortest way from one to something that it needs, both ends included;
+    /// of several, the one with the bytewise first paths. `None` if it does not need that.
+    pub fn shortest_way(&self, from: ComponentId, to: ComponentId) -> Option<Vec<ComponentId>> {
+        let mut came_from: HashMap<ComponentId, ComponentId> = HashMap::new();
+        let mut queue = VecDeque::from([*self.order.iter().find(|&&id| id == from)?]);
+        while let Some(id) = queue.pop_front() {
+            if id == to {
+                let mut way = vec![id];
+                let mut at = id;
+                while at != from {
+                    at = came_from.get(&at).copied()?;
+                    way.push(at);
+                }
+                way.reverse();
+                return Some(way);
+            }
+            let mut below: Vec<_> = self.dependencies(id).collect();
+            below.sort_by_key(|id| self.rank.get(id).map(|rank| rank.path));
+            for next in below {
+                if next != from {
+                    came_from.entry(next).or_insert_with(|| {
+                        queue.push_back(next);
+                        id
+                    });
+                }
+            }
+        }
+        None
+    }
+
     fn neighbours(
         &self,
         id: ComponentId,

@@ -116,6 +116,47 @@ fn a_cycle_is_printed_by_names() {
 }
 
 #[test]
+fn the_shortest_way_leads_through_what_is_needed() {
+    let definitions =
+        parse(&[("tools.morph", TOOLS), ("base.morph", BASE), ("top.morph", TOP)]).unwrap();
+    let graph = Graph::whole(&definitions).unwrap();
+    let way = |from, to| {
+        let way = graph.shortest_way(id(&definitions, from), id(&definitions, to));
+        way.map(|way| paths(&definitions, &way))
+    };
+    assert_eq!(way("top", "base/zlib").unwrap(), ["top", "base", "base/zlib"]);
+    assert_eq!(way("base/alpha", "tools/libc").unwrap(), ["base/alpha", "tools", "tools/libc"]);
+    assert_eq!(way("top", "top").unwrap(), ["top"]);
+    assert_eq!(way("base/zlib", "base/alpha"), None);
+}
+
+#[test]
+fn places_of_references_are_found_in_the_files() {
+    let files = [("tools.morph", TOOLS), ("base.morph", BASE), ("top.morph", TOP)];
+    let definitions = parse(&files).unwrap();
+    let text = |file: &str| {
+        files.iter().find(|(path, _)| *path == file).map(|(_, text)| (*text).to_owned())
+    };
+    let place = |from, to| {
+        let (from, to) = (id(&definitions, from), id(&definitions, to));
+        definitions.reference(from, to, text).unwrap().to_string()
+    };
+    // Lines begin with an empty one.
+    assert_eq!(place("top", "base"), "top.morph:4:25");
+    assert_eq!(place("base", "base/alpha"), "base.morph:7:3");
+    assert_eq!(place("base/alpha", "base/zlib"), "base.morph:7:72");
+    // Said for all chunks of the stratum.
+    assert_eq!(place("base/alpha", "tools"), "base.morph:4:25");
+    assert_eq!(
+        definitions
+            .reference(id(&definitions, "top"), id(&definitions, "base"), |_| None)
+            .unwrap()
+            .to_string(),
+        "top.morph"
+    );
+}
+
+#[test]
 fn a_chain_of_ten_thousand_is_no_trouble() {
     let mut stratum = String::from("name: s\nkind: stratum\nchunks:\n");
     for i in 0..10_000 {

@@ -39,8 +39,8 @@ pub enum Progress {
 }
 
 impl Kits {
-    /// Makes a kit and makes it the current one of its architecture. An equal kit that is there
-    /// already is taken as it is. Interrupted at any moment, nothing incomplete is visible.
+    /// Makes a kit and makes it the current one of its architecture. Of an equal kit that is there
+    /// already, what is missing or damaged is mended. Interrupted at any moment, nothing incomplete is visible.
     pub fn create(
         &self,
         architecture: &str,
@@ -66,8 +66,10 @@ impl Kits {
         let id = lock.id();
         let name = format!("{}-{}", architecture.name, id.get(..12).unwrap_or(&id));
         let directory = self.root.join(&name);
-        if !directory.join(LOCK_FILE).is_file() {
-            progress(Progress::ReadingKernel);
+        progress(Progress::ReadingKernel);
+        if directory.join(LOCK_FILE).is_file() {
+            self.mend(&architecture, &lock, &directory)?;
+        } else {
             self.publish(&architecture, &lock, &directory)?;
         }
         self.point(&architecture.name, &name)?;
@@ -115,21 +117,7 @@ impl Kits {
     }
 
     fn publish(&self, architecture: &Architecture, lock: &Lock, directory: &Path) -> Result<()> {
-        let kernel_deb = self.package_store().path_of(&lock.kernel);
-        let kernel = kernel::extract(&lock.kernel.label(), &kernel_deb, &architecture.modules)?;
-        let building = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempdir_in(&self.root)
-            .map_err(Error::host("cannot create a directory in", &self.root))?;
-        let file = |name: &str| building.path().join(name);
-        write_beside(&file(VMLINUZ), |output| output.write_all(&kernel.vmlinuz))?;
-        match extract_kernel(&kernel.vmlinuz) {
-            Ok(elf) => write_beside(&file(VMLINUX), |output| output.write_all(&elf))?,
-            Err(error) => log::warn!("{}: guests start slower: {error}", lock.kernel.label()),
-        }
-        write_beside(&file(CONFIG), |output| output.write_all(&kernel.config))?;
-        write_beside(&file(MODULES), |output| kernel.write_modules(output))?;
-        write_beside(&file(LOCK_FILE), |output| output.write_all(lock.render().as_bytes()))?;
+        let building = self.assemble(architecture, lock)?;
         set_readable(building.path())?;
         let building = building.keep();
         // A directory of the same name without a lock file is a leftover that nobody uses.
@@ -150,6 +138,42 @@ impl Kits {
         sync_directory(&self.root)
     }
 
+    /// Replaces those files of a kit that are not what its packages say.
+    fn mend(&self, architecture: &Architecture, lock: &Lock, directory: &Path) -> Result<()> {
+        let right = self.assemble(architecture, lock)?;
+        for name in [VMLINUZ, VMLINUX, CONFIG, MODULES, LOCK_FILE] {
+            // Without the decompressed kernel guests only start slower.
+            let Ok(wanted) = fs::read(right.path().join(name)) else { continue };
+            let path = directory.join(name);
+            if fs::read(&path).ok().as_ref() == Some(&wanted) {
+                continue;
+            }
+            log::warn!("{} is missing or damaged; making it again", path.display());
+            write_beside(&path, |output| output.write_all(&wanted))?;
+        }
+        set_readable(directory)
+    }
+
+    /// The files of a kit in a directory of their own.
+    fn assemble(&self, architecture: &Architecture, lock: &Lock) -> Result<tempfile::TempDir> {
+        let kernel_deb = self.package_store().path_of(&lock.kernel);
+        let kernel = kernel::extract(&lock.kernel.label(), &kernel_deb, &architecture.modules)?;
+        let building = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.root)
+            .map_err(Error::host("cannot create a directory in", &self.root))?;
+        let file = |name: &str| building.path().join(name);
+        write_beside(&file(VMLINUZ), |output| output.write_all(&kernel.vmlinuz))?;
+        match extract_kernel(&kernel.vmlinuz) {
+            Ok(elf) => write_beside(&file(VMLINUX), |output| output.write_all(&elf))?,
+            Err(error) => log::warn!("{}: guests start slower: {error}", lock.kernel.label()),
+        }
+        write_beside(&file(CONFIG), |output| output.write_all(&kernel.config))?;
+        write_beside(&file(MODULES), |output| kernel.write_modules(output))?;
+        write_beside(&file(LOCK_FILE), |output| output.write_all(lock.render().as_bytes()))?;
+        Ok(building)
+    }
+
     /// Removes what a killed predecessor left half made. Nobody else makes a kit now, and what
     /// cannot be removed does no harm.
     fn remove_leftovers(&self) {
@@ -164,9 +188,14 @@ impl Kits {
         }
     }
 
+    /// Where whoever makes a kit holds a lock.
+    pub(super) fn maker_lock(&self) -> PathBuf {
+        self.root.join(".lock")
+    }
+
     /// One kit is made at a time; the lock dies with the process.
     fn lock_exclusively(&self) -> Result<File> {
-        let path = self.root.join(".lock");
+        let path = self.maker_lock();
         let file = File::create(&path).map_err(Error::host("cannot create", &path))?;
         flock(&file, FlockOperation::LockExclusive)
             .map_err(|errno| Error::host("cannot lock", &path)(errno.into()))?;

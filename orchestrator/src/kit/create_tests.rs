@@ -152,6 +152,64 @@ fn initramfs_depends_on_the_agent() {
 }
 
 #[test]
+fn what_is_damaged_of_a_kit_is_mended() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kits, lock) = offline_kit(directory.path(), &borrowed(&builtin_kernel()));
+    let create = || kits.create("x86_64", &with_lock(lock.clone()), &mut |_| ()).unwrap();
+    let kit = create();
+    let agent = directory.path().join("agent");
+    fs::write(&agent, "agent").unwrap();
+    let initramfs = kit.initramfs_for(&agent).unwrap();
+    let right = fs::read(&initramfs).unwrap();
+    let modules = kit.directory().join(MODULES);
+    fs::remove_file(&modules).unwrap();
+    let error = kit.initramfs_for(&agent).unwrap_err().to_string();
+    assert!(
+        error.contains(MODULES) && error.contains("kit create --arch x86_64 --lock"),
+        "{error}"
+    );
+    fs::write(&modules, b"damaged").unwrap();
+    fs::write(kit.directory().join(VMLINUZ), b"damaged").unwrap();
+    kit.check().unwrap();
+    kit.initramfs_for(&agent).unwrap();
+    assert_ne!(fs::read(&initramfs).unwrap(), right);
+    assert_eq!(create().id(), kit.id());
+    assert_eq!(fs::read(kit.kernel()).unwrap(), b"kernel");
+    kit.initramfs_for(&agent).unwrap();
+    assert_eq!(fs::read(&initramfs).unwrap(), right);
+    fs::write(&kit.packages()[0].path, b"cut").unwrap();
+    let error = kit.check().unwrap_err().to_string();
+    assert!(error.contains("package a_1_amd64: it has 3 bytes instead of"), "{error}");
+    fs::remove_file(&kit.packages()[0].path).unwrap();
+    assert!(kit.check().unwrap_err().to_string().contains("No such file"));
+}
+
+#[test]
+fn kits_that_are_not_current_are_unused_with_the_packages_that_only_they_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let create = |kernel: &[u8]| {
+        let mut files = builtin_kernel();
+        files[0].1 = kernel.to_vec();
+        let (kits, lock) = offline_kit(directory.path(), &borrowed(&files));
+        let kit = kits.create("x86_64", &with_lock(lock.clone()), &mut |_| ()).unwrap();
+        (kits, kit, directory.path().join(format!("packages/{}.deb", lock.kernel.sha256)))
+    };
+    let (_, old, old_kernel) = create(b"old");
+    let (kits, ..) = create(b"new");
+    let orphan = directory.path().join("packages/0000.deb");
+    fs::write(&orphan, b"").unwrap();
+    let unused = kits.unused().unwrap();
+    assert_eq!(unused.kits.len(), 1);
+    assert_eq!(unused.kits[0].directory, old.directory());
+    // The base layer's package is the same in both.
+    assert_eq!(unused.kits[0].packages, [old_kernel]);
+    assert_eq!(unused.packages, [orphan]);
+    fs::write(old.directory().join(LOCK_FILE), b"damaged").unwrap();
+    let unused = kits.unused().unwrap();
+    assert!(unused.kits.is_empty() && unused.packages.is_empty());
+}
+
+#[test]
 fn a_missing_module_is_named_with_its_package_and_nothing_is_left() {
     let directory = tempfile::tempdir().unwrap();
     let mut files = builtin_kernel();

@@ -62,6 +62,12 @@ pub enum Error {
     #[error("package {package} has no module {module}, which a guest needs{}", needed_by.as_ref().map(|by| format!(" (for {by})")).unwrap_or_default())]
     MissingModule { package: String, module: String, needed_by: Option<String> },
 
+    #[error(
+        "the kit for {architecture} is damaged: {part}: {problem}; make it whole again \
+         with: outcrop kit create --arch {architecture} --lock {}", lock.display()
+    )]
+    Damaged { architecture: String, part: String, problem: String, lock: PathBuf },
+
     #[error("package {package}: {problem}")]
     Package { package: String, problem: String },
 
@@ -80,6 +86,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the command line or a file that it names is wrong, as opposed to the host.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Error::UnknownArchitecture { .. } | Error::OtherRecipe { .. })
+    }
+
     pub(crate) fn host(
         doing: &'static str,
         path: impl Into<PathBuf>,

@@ -17,11 +17,13 @@ mod modinfo;
 mod modules;
 mod packages;
 pub mod sources_list;
+mod unused;
 
 #[cfg(test)]
 mod create_tests;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use agent::find as find_agent;
@@ -35,6 +37,7 @@ pub use error::{Error, Result};
 pub use kernel::MODULE_LIST;
 pub use lock::{Lock, LockedPackage};
 pub use packages::DownloadProgress;
+pub use unused::{Unused, UnusedKit};
 
 use packages::PackageStore;
 
@@ -177,28 +180,58 @@ impl Kit {
             .collect()
     }
 
+    /// Whether everything of the kit is there in its right size; content shows when it is used.
+    pub fn check(&self) -> Result<()> {
+        let kernel = self.kernel();
+        fs::metadata(&kernel).map_err(|error| self.damaged("its kernel", error))?;
+        for package in &self.lock.packages {
+            let damaged = |problem: String| {
+                Err(self.damaged(&format!("package {}", package.label()), problem))
+            };
+            match fs::metadata(self.packages.path_of(package)) {
+                Ok(meta) if meta.len() == package.size => {}
+                Ok(meta) => {
+                    let (size, wanted) = (meta.len(), package.size);
+                    return damaged(format!("it has {size} bytes instead of {wanted}"));
+                }
+                Err(error) => return damaged(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a part of the kit that cannot be used, with how to get the same kit again.
+    pub fn damaged(&self, part: &str, problem: impl ToString) -> Error {
+        Error::Damaged {
+            architecture: self.architecture.name.clone(),
+            part: part.to_owned(),
+            problem: problem.to_string(),
+            lock: self.directory.join(LOCK_FILE),
+        }
+    }
+
     /// The base layer's topmost nodes.
     pub fn synthetic_nodes(&self) -> Vec<SyntheticNode> {
         synthetic_nodes(&self.architecture, &self.lock.packages)
     }
 
-    /// An initramfs with this agent as `/init`, made once for each agent and kept in the kit.
+    /// An initramfs with this agent as `/init`, made once for each agent and kept in the kit. One that
+    /// is damaged, or of modules that the kit had before it was mended, is made anew.
     pub fn initramfs_for(&self, agent: &Path) -> Result<PathBuf> {
         let agent_bytes = fs::read(agent).map_err(Error::host("cannot read", agent))?;
         let digest =
             packages::digest(&mut &agent_bytes[..]).map_err(Error::host("cannot read", agent))?;
         let short = digest.get(..12).unwrap_or_default();
         let target = self.directory.join(format!("initramfs-{short}"));
-        if target.is_file() {
-            return Ok(target);
+        let modules = fs::read(self.directory.join(MODULES))
+            .map_err(|error| self.damaged(&format!("its file {MODULES}"), error))?;
+        let mut wanted = Vec::new();
+        agent::write_archive(&agent_bytes, &mut wanted)
+            .map_err(Error::host("cannot make", &target))?;
+        wanted.extend_from_slice(&modules);
+        if !fs::read(&target).is_ok_and(|present| present == wanted) {
+            create::write_beside(&target, |output| output.write_all(&wanted))?;
         }
-        let modules = self.directory.join(MODULES);
-        let mut modules_file =
-            fs::File::open(&modules).map_err(Error::host("cannot open", &modules))?;
-        create::write_beside(&target, |output| {
-            agent::write_archive(&agent_bytes, &mut *output)?;
-            std::io::copy(&mut modules_file, output).map(drop)
-        })?;
         Ok(target)
     }
 }

@@ -19,11 +19,11 @@ const CANNOT_RESUME: [i32; 2] = [33, 36];
 /// The file with this content in the store, downloaded if it is not there yet.
 pub(super) fn fetch(session: &Session<'_>, url: &str, sha256: &Sha256Digest) -> Result<PathBuf> {
     let place = session.store.sources().join(sha256.as_str());
-    if place.exists() {
+    if session.store.hold(&place)? {
         return Ok(place);
     }
     let _lock = session.store.lock_name(&format!("download-{sha256}"))?;
-    if place.exists() {
+    if session.store.hold(&place)? {
         return Ok(place);
     }
     session.log(format!("downloading {url}"));
@@ -40,6 +40,7 @@ pub(super) fn fetch(session: &Session<'_>, url: &str, sha256: &Sha256Digest) -> 
         Err(error) => return Err(error),
     }
     publish(&part, &place)?;
+    session.store.hold(&place)?;
     Ok(place)
 }
 
@@ -94,6 +95,7 @@ pub(super) fn adopt(
     verify(path, what, sha256)?;
     let place = session.store.sources().join(sha256.as_str());
     publish(path, &place)?;
+    session.store.hold(&place)?;
     Ok(place)
 }
 

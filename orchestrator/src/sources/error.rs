@@ -53,6 +53,35 @@ pub enum Error {
     Cancelled,
 }
 
+/// What has to be mended for a source to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The definition, or a file that it names.
+    Input,
+    /// Nothing of the user's: a server that does not answer, a disk that is full.
+    Circumstances,
+    /// The host lacks a program.
+    Host,
+}
+
+impl Error {
+    pub fn cause(&self) -> Cause {
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        match self {
+            Error::Invalid(_) | Error::Checksum { .. } => Cause::Input,
+            Error::Git { source, .. } if source.code() == git2::ErrorCode::Owner => Cause::Input,
+            Error::Io { source, .. } => match source.kind() {
+                NotFound | PermissionDenied | NotADirectory | IsADirectory => Cause::Input,
+                _ => Cause::Circumstances,
+            },
+            Error::Missing { .. } => Cause::Host,
+            Error::Git { .. } | Error::Program { .. } | Error::Store(_) | Error::Cancelled => {
+                Cause::Circumstances
+            }
+        }
+    }
+}
+
 fn owner_hint(source: &git2::Error) -> &'static str {
     if source.code() == git2::ErrorCode::Owner {
         "; allow it with `git config --global --add safe.directory` and its path"

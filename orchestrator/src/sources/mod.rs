@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 use outcrop_fs::Timestamp;
 
 pub use download::digest_of;
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result};
 pub use git2::Oid;
 pub use mirror::SubmoduleEntry;
 pub use spec::{
-    Aliases, DebianSpec, Location, Sha256Digest, SourceFields, SourceSpec, mirror_name,
+    Aliases, DebianSpec, Location, Sha256Digest, SourceFields, SourceSpec, is_archive_name,
+    mirror_name,
 };
 
 use crate::store::Store;
@@ -105,7 +106,8 @@ impl Sources {
         Sources { store }
     }
 
-    /// The commit and tree of a source; goes to the network only for what the store lacks.
+    /// The commit and tree of a source; goes to the network only for what the store lacks. No
+    /// collection removes the mirror while the store is open.
     pub fn resolve(&self, spec: &SourceSpec, progress: &ProgressFn<'_>) -> Result<ResolvedSource> {
         self.get(spec, false, progress)
     }
@@ -122,12 +124,18 @@ impl Sources {
         progress: &ProgressFn<'_>,
     ) -> Result<ResolvedSource> {
         let session = Session { store: &self.store, progress };
-        match spec {
-            SourceSpec::Git { url, reference } => {
-                mirror::resolve(&session, url, reference, refresh)
+        loop {
+            let found = match spec {
+                SourceSpec::Git { url, reference } => {
+                    mirror::resolve(&session, url, reference, refresh)
+                }
+                SourceSpec::Archive { location, sha256 } => self.import(&session, location, sha256),
+                SourceSpec::Debian(spec) => debian::resolve(&session, spec),
+            }?;
+            // A collection may have taken the mirror in between; then it is made once more.
+            if self.store.hold(&found.repo)? {
+                return Ok(found);
             }
-            SourceSpec::Archive { location, sha256 } => self.import(&session, location, sha256),
-            SourceSpec::Debian(spec) => debian::resolve(&session, spec),
         }
     }
 

@@ -246,7 +246,7 @@ fn no_ssh(url: &str) -> Error {
 }
 
 /// Whether a URL or path ends like a tar archive.
-fn is_archive_name(name: &str) -> bool {
+pub fn is_archive_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lzma"]
         .iter()

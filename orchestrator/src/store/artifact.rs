@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::{Key, Store, files, lock};
+use super::{Key, Store, files};
 
 pub(super) const TAR: &str = "artifact.tar";
 pub(super) const INDEX: &str = "artifact.index";
@@ -44,20 +44,6 @@ pub struct Artifact {
     pub tar: PathBuf,
     pub index: PathBuf,
     pub info: ArtifactInfo,
-}
-
-/// While it lives, no garbage collection removes the artifact.
-#[derive(Debug)]
-pub struct Hold {
-    _file: File,
-}
-
-impl Artifact {
-    /// Protects the artifact from garbage collection; `None` if it is gone already.
-    pub fn hold(&self) -> Result<Option<Hold>> {
-        let file = lock::share(&self.tar.with_file_name(INFO))?;
-        Ok(file.map(|file| Hold { _file: file }))
-    }
 }
 
 /// Reads what a directory holds. `Ok(Err(_))` says why it is not a whole artifact.

@@ -6,11 +6,13 @@ mod artifact;
 mod collect;
 mod error;
 mod files;
+mod inventory;
 mod key;
 mod lock;
+mod verify;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +21,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use error::Context;
 use parking_lot::Mutex;
 
-pub use artifact::{Artifact, ArtifactInfo, Draft, Hold};
-pub(crate) use collect::sha256;
-pub use collect::{Collected, Usage, Verdict};
+pub use artifact::{Artifact, ArtifactInfo, Draft};
+pub use collect::{Collected, Collection};
 pub use error::{Error, Result};
 pub use files::{disk_usage, remove_tree, write_beside};
+pub use inventory::{Item, Part};
 pub use key::{Key, hex};
 pub use lock::FileLock;
+pub(crate) use verify::sha256;
+pub use verify::{DirectoryUsage, Usage, Verdict};
 
 /// The layout that this program reads and writes.
 const VERSION: &str = "1\n";
@@ -59,8 +63,8 @@ struct Inner {
     /// Drafts live here.
     temporary: lock::Lease,
     counter: AtomicU64,
-    /// Artifacts that no garbage collection may remove while this store is open.
-    held: Mutex<HashMap<Key, Hold>>,
+    /// What no garbage collection may remove while this store is open.
+    held: Mutex<HashMap<PathBuf, File>>,
 }
 
 /// A directory of one running process, see [`Store::run_directory`].
@@ -168,17 +172,7 @@ impl Store {
         match artifact::read(&directory)? {
             None => Ok(None),
             Some(Ok(artifact)) => {
-                let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-                let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-                let touched = rustix::fs::utimensat(
-                    rustix::fs::CWD,
-                    &directory,
-                    &times,
-                    rustix::fs::AtFlags::empty(),
-                );
-                if let Err(errno) = touched {
-                    log::debug!("{}: {errno}", directory.display());
-                }
+                mark_used(&directory);
                 Ok(Some(artifact))
             }
             Some(Err(problem)) => {
@@ -192,17 +186,28 @@ impl Store {
     /// collection removes until this store and its clones are closed.
     pub fn held_artifact(&self, key: &Key) -> Result<Option<Artifact>> {
         let Some(artifact) = self.artifact(key)? else { return Ok(None) };
-        if self.inner.held.lock().contains_key(key) {
-            return Ok(Some(artifact));
+        let info = artifact.tar.with_file_name(artifact::INFO);
+        // Where it was removed between the two steps, it is as if it had not been there.
+        Ok(self.hold_file(&info)?.then_some(artifact))
+    }
+
+    /// Keeps a mirror, a download, a kit or a failed tree from garbage collection until this store
+    /// and its clones are closed, and marks it as just used. False where it is not there (any more).
+    pub fn hold(&self, path: &Path) -> Result<bool> {
+        let held = self.hold_file(path)?;
+        if held {
+            mark_used(path);
         }
-        match artifact.hold()? {
-            Some(hold) => {
-                self.inner.held.lock().insert(key.clone(), hold);
-                Ok(Some(artifact))
-            }
-            // Removed between the two steps.
-            None => Ok(None),
+        Ok(held)
+    }
+
+    fn hold_file(&self, path: &Path) -> Result<bool> {
+        if self.inner.held.lock().contains_key(path) {
+            return Ok(true);
         }
+        let Some(file) = lock::share(path)? else { return Ok(false) };
+        self.inner.held.lock().insert(path.to_owned(), file);
+        Ok(true)
     }
 
     /// What is known of an artifact, without marking it as just used.
@@ -255,6 +260,16 @@ impl Store {
     /// what is mounted below it: a directory with a mount in it is left and reported.
     pub fn clean_stale_runs(&self, mut before: impl FnMut(&Path)) -> Result<Vec<PathBuf>> {
         lock::clean_stale(&self.root().join("run"), &mut before)
+    }
+}
+
+/// Sets the modification time, which is the time of last use.
+fn mark_used(path: &Path) {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let flags = rustix::fs::AtFlags::empty();
+    if let Err(errno) = rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags) {
+        log::debug!("{}: {errno}", path.display());
     }
 }
 

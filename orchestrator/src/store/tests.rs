@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,10 +26,20 @@ fn info(key: &Key, content: &[u8]) -> ArtifactInfo {
     }
 }
 
+/// A sound index; of what does not matter to the store.
+fn index() -> Vec<u8> {
+    let identity = outcrop_fs::index::SourceIdentity {
+        size: 0,
+        mtime: outcrop_fs::Timestamp::new(0, 0),
+        digest: None,
+    };
+    outcrop_fs::index::Builder::new(identity).finish().unwrap()
+}
+
 fn publish(store: &Store, key: &Key, content: &[u8]) -> Result<Artifact> {
     let draft = store.draft(key)?;
     fs::write(draft.tar_path(), content).context("cannot write", draft.tar_path())?;
-    fs::write(draft.index_path(), b"index").context("cannot write", draft.index_path())?;
+    fs::write(draft.index_path(), index()).context("cannot write", draft.index_path())?;
     draft.publish(info(key, content))
 }
 
@@ -116,9 +126,16 @@ fn verification_finds_changed_bytes() {
     fs::remove_file(&artifact.tar).unwrap();
     fs::write(&artifact.tar, b"cOntent").unwrap();
     let mut seen = Vec::new();
-    store.verify_all(|key, verdict| seen.push((key.clone(), verdict.clone()))).unwrap();
-    assert_eq!(seen[1], (good, Verdict::Good));
-    assert!(matches!(&seen[0], (key, Verdict::Damaged(_)) if *key == bad));
+    store
+        .verify_all(|part, name, verdict| seen.push((part, name.to_owned(), verdict.clone())))
+        .unwrap();
+    let damaged = |seen: &(Part, String, Verdict), key: &Key| {
+        seen.0 == Part::Artifacts && seen.1 == key.as_str() && matches!(seen.2, Verdict::Damaged(_))
+    };
+    assert!(damaged(&seen[0], &bad), "{seen:?}");
+    assert_eq!(seen[1], (Part::Artifacts, good.to_string(), Verdict::Good));
+    assert!(store.remove_damaged(Part::Artifacts, bad.as_str()).unwrap());
+    assert_eq!(store.keys().unwrap(), [good]);
 }
 
 #[test]
@@ -176,33 +193,136 @@ fn locks_exclude_and_survive_removal_of_their_file() {
 }
 
 #[test]
-fn gc_goes_by_least_recent_use_and_spares_the_kept_and_the_held() {
+fn verification_finds_every_flipped_bit_of_an_index() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    let key = key("x", 1);
+    let artifact = publish(&store, &key, b"content").unwrap();
+    let layer = store.layers().join("some.tar-0123.plain.index");
+    let right = index();
+    fs::remove_file(&artifact.index).unwrap();
+    for byte in 0..right.len() {
+        let mut wrong = right.clone();
+        wrong[byte] ^= 1 << (byte % 8);
+        fs::write(&artifact.index, &wrong).unwrap();
+        let verdict = store.verify(&key).unwrap();
+        assert!(matches!(verdict, Verdict::Damaged(_)), "byte {byte}: {verdict:?}");
+    }
+    fs::write(&artifact.index, &right).unwrap();
+    assert_eq!(store.verify(&key).unwrap(), Verdict::Good);
+    fs::write(&layer, &right[1..]).unwrap();
+    let download = hex(&Sha256::digest(b"right"));
+    fs::write(store.sources().join(&download), b"wrong").unwrap();
+    let mut damaged = Vec::new();
+    let mut tell = |part, name: &str, verdict: &Verdict| {
+        if *verdict != Verdict::Good {
+            damaged.push((part, name.to_owned()));
+        }
+    };
+    store.verify_all(&mut tell).unwrap();
+    let wanted =
+        [(Part::Layers, "some.tar-0123.plain".to_owned()), (Part::Sources, download.clone())];
+    assert_eq!(damaged, wanted);
+    assert!(store.remove_damaged(Part::Sources, &download).unwrap());
+    assert!(!store.remove_damaged(Part::Sources, &download).unwrap(), "it is gone");
+}
+
+fn set_used(path: &Path, seconds: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn all() -> Collection {
+    Collection::default()
+}
+
+fn names(collected: &Collected) -> Vec<&str> {
+    collected.removed.iter().map(|item| item.name.as_str()).collect()
+}
+
+#[test]
+fn gc_goes_by_least_recent_use_and_spares_the_held() {
     let place = tempfile::tempdir().unwrap();
     let store = open(&place);
     let content = vec![7; 64 << 10];
-    let keys: Vec<Key> = (0..6).map(|number| key("x", number)).collect();
+    let keys: Vec<Key> = (0..5).map(|number| key("x", number)).collect();
     for (number, key) in keys.iter().enumerate() {
         publish(&store, key, &content).unwrap();
-        let directory = File::open(store.artifact_directory(key)).unwrap();
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + number as u64);
-        directory.set_modified(time).unwrap();
+        set_used(&store.artifact_directory(key), 1000 + number as u64);
     }
-    // The oldest is used once more, the next is kept, the next is held.
-    let _hold = store.artifact(&keys[2]).unwrap().unwrap().hold().unwrap().unwrap();
-    let two = File::open(store.artifact_directory(&keys[2])).unwrap();
-    two.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1002)).unwrap();
+    // The oldest is used once more, the next is held by somebody.
+    let user = Store::open(store.root().to_owned()).unwrap();
+    user.held_artifact(&keys[1]).unwrap().unwrap();
+    set_used(&store.artifact_directory(&keys[1]), 1001);
     store.artifact(&keys[0]).unwrap().unwrap();
-    let keep = HashSet::from([keys[1].clone()]);
-    let before = store.usage();
-    let done = store.gc(4 * (80 << 10), &keep).unwrap();
-    assert_eq!(done.removed, [keys[3].clone(), keys[4].clone()]);
-    assert!(store.usage().total() < before.total());
-    let done = store.gc(0, &keep).unwrap();
-    assert_eq!(done.removed, [keys[5].clone(), keys[0].clone()]);
-    let mut left = vec![keys[1].clone(), keys[2].clone()];
-    left.sort();
-    assert_eq!(store.keys().unwrap(), left);
+    let before = store.usage().unwrap().total();
+    let one = store.items(Part::Artifacts).unwrap()[0].size;
+    let budget = before - one - one / 2;
+    let would = store.gc(&Collection { budget, dry_run: true, ..all() }).unwrap();
+    assert_eq!(store.keys().unwrap().len(), 5, "a dry run removes nothing");
+    let done = store.gc(&Collection { budget, ..all() }).unwrap();
+    assert_eq!(names(&would), names(&done));
+    assert_eq!(names(&done), [keys[2].as_str(), keys[3].as_str()]);
+    assert_eq!((done.freed, done.in_use), (2 * one, 1));
+    assert!(done.left <= budget && store.usage().unwrap().total() <= before - 2 * one);
+    let done = store.gc(&all()).unwrap();
+    assert_eq!(names(&done), [keys[4].as_str(), keys[0].as_str()]);
+    assert_eq!(store.keys().unwrap(), [keys[1].clone()]);
     assert!(entries(&store.root().join("locks")).is_empty());
+    drop(user);
+    assert_eq!(names(&store.gc(&all()).unwrap()), [keys[1].as_str()]);
+}
+
+#[test]
+fn gc_takes_every_part_and_what_is_made_or_used_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    let (idle, busy) = (key("idle", 1), key("busy", 2));
+    let digest = "ab".repeat(32);
+    let file = |path: PathBuf, age: u64| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, vec![1; 5000]).unwrap();
+        set_used(&path, age);
+        path
+    };
+    for (number, key) in [&idle, &busy].into_iter().enumerate() {
+        file(store.log_path(key), 100 + number as u64);
+        file(store.failed_path(key).join("build.tar"), 1);
+        set_used(&store.failed_path(key), 200 + number as u64);
+        file(store.mirrors().join(key.name()).join("HEAD"), 1);
+        set_used(&store.mirrors().join(key.name()), 300 + number as u64);
+        let layer = store.layers().join(format!("{}.deb-1.package", key.name()));
+        file(layer.with_extension("package.tar"), 1);
+        file(layer.with_extension("package.index"), 400 + number as u64);
+        file(layer.with_extension("package.lock"), 1);
+    }
+    file(store.sources().join(&digest), 500);
+    file(store.sources().join("apt/lists"), 1);
+    file(store.root().join(format!("logs/mount-{}.log", std::process::id())), 1);
+    let other = Store::open(store.root().to_owned()).unwrap();
+    let _building = other.lock(&busy).unwrap();
+    assert!(other.hold(&store.mirrors().join("busy")).unwrap());
+    set_used(&store.mirrors().join("busy"), 301);
+    let index = store.layers().join("busy.deb-1.package.index");
+    assert!(other.hold(&index).unwrap());
+    set_used(&index, 401);
+    let only = Collection { only: vec![Part::Failed], dry_run: true, ..all() };
+    assert_eq!(names(&store.gc(&only).unwrap()), [idle.as_str()]);
+    let done = store.gc(&all()).unwrap();
+    let log = format!("{idle}.log");
+    let wanted = [log.as_str(), idle.as_str(), "idle", "idle.deb-1.package", &digest];
+    assert_eq!(names(&done), wanted);
+    assert_eq!(done.in_use, 5, "log, failed tree, mirror and layer of the busy one; our own log");
+    assert_eq!(entries(&store.mirrors()), ["busy"]);
+    assert_eq!(entries(&store.sources()), ["apt"]);
+    assert_eq!(entries(&store.root().join("failed")), [busy.to_string()]);
+    let left = [
+        "busy.deb-1.package.index",
+        "busy.deb-1.package.lock",
+        "busy.deb-1.package.tar",
+        "idle.deb-1.package.lock",
+    ];
+    assert_eq!(entries(&store.layers()), left);
 }
 
 #[test]
@@ -212,18 +332,17 @@ fn what_an_open_store_holds_outlives_a_collection_and_looking_is_not_use() {
     let (held, free) = (key("held", 1), key("free", 2));
     publish(&user, &held, b"held").unwrap();
     publish(&user, &free, b"free").unwrap();
-    let directory = File::open(user.artifact_directory(&free)).unwrap();
-    directory.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
+    set_used(&user.artifact_directory(&free), 1000);
     assert_eq!(user.describe(&free).unwrap(), Some(info(&free, b"free")));
-    let used = directory.metadata().unwrap().modified().unwrap();
+    let used = fs::metadata(user.artifact_directory(&free)).unwrap().modified().unwrap();
     assert_eq!(used, SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
     assert!(user.held_artifact(&held).unwrap().is_some());
     assert!(user.held_artifact(&held).unwrap().is_some(), "holding twice is holding");
-    assert_eq!(collector.gc(0, &HashSet::new()).unwrap().removed, std::slice::from_ref(&free));
+    assert_eq!(names(&collector.gc(&all()).unwrap()), [free.as_str()]);
     assert_eq!(user.held_artifact(&free).unwrap(), None);
     assert_eq!(user.describe(&free).unwrap(), None);
     drop(user);
-    assert_eq!(collector.gc(0, &HashSet::new()).unwrap().removed, [held]);
+    assert_eq!(names(&collector.gc(&all()).unwrap()), [held.as_str()]);
 }
 
 #[test]
@@ -260,7 +379,7 @@ fn crash_child() {
         let _lock = store.lock(&key).unwrap();
         publish(&store, &key, &vec![number as u8; 100_000 + number as usize]).unwrap();
         if number % 7 == 6 {
-            store.gc(1_000_000, &HashSet::new()).unwrap();
+            store.gc(&Collection { budget: 1_000_000, ..all() }).unwrap();
         }
     }
 }
@@ -284,8 +403,8 @@ fn killed_anywhere_artifacts_are_whole_or_absent() {
         let store = Store::open(root.clone()).unwrap();
         store.clean_stale_runs(|_| {}).unwrap();
         store
-            .verify_all(|key, verdict| {
-                assert_eq!(verdict, &Verdict::Good, "{key}");
+            .verify_all(|_, name, verdict| {
+                assert_eq!(verdict, &Verdict::Good, "{name}");
                 published += 1;
             })
             .unwrap();
@@ -325,7 +444,7 @@ fn a_full_disk_is_reported_and_leaves_nothing() {
             match publish(&store, &key, &vec![1; size as usize]) {
                 Ok(_) => {
                     assert_eq!(store.verify(&key).unwrap(), Verdict::Good);
-                    store.gc(0, &HashSet::new()).unwrap();
+                    store.gc(&all()).unwrap();
                 }
                 Err(error) => {
                     assert!(error.is_full_disk(), "{error}");

@@ -56,10 +56,9 @@ impl Kit {
         options
     }
 
-    /// A later archive overrides an earlier one: the list gets one more module.
-    pub fn initramfs_with_missing_module(&self) -> PathBuf {
+    /// An initramfs whose list of modules is changed: a later archive overrides an earlier one.
+    pub fn initramfs_with_list(&self, change: impl FnOnce(&str) -> String) -> PathBuf {
         let mut image = fs::read(self.initramfs()).unwrap();
-        // The list of the original is replaced; the port's driver must still come first.
         let list = "lib/modules/outcrop.list";
         // The agent has the name in it too: only a header makes it an entry.
         let at = (110..image.len())
@@ -74,11 +73,11 @@ impl Kit {
             usize::from_str_radix(std::str::from_utf8(text).unwrap(), 16).unwrap()
         };
         let start = (at + field(11)).next_multiple_of(4);
-        let mut modules = image[start..start + field(6)].to_vec();
-        modules.extend_from_slice(b"lib/modules/missing.ko\n");
+        let modules = std::str::from_utf8(&image[start..start + field(6)]).unwrap();
+        let changed = change(modules);
         image.resize(image.len().next_multiple_of(512), 0);
-        append_file(&mut image, list, &modules);
-        let path = self.scratch.path().join("initramfs-missing");
+        append_file(&mut image, list, changed.as_bytes());
+        let path = self.scratch.path().join("initramfs-changed");
         fs::write(&path, image).unwrap();
         path
     }

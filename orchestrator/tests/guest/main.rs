@@ -394,15 +394,30 @@ async fn a_guest_that_cannot_work_says_why() {
     let error = start_error(options).await;
     assert!(matches!(&error, GuestError::Agent(text) if text.contains("/tmp")), "{error}");
 
-    let mut options = kit.options(&sysroot);
-    options.initramfs = kit.initramfs_with_missing_module();
-    let error = start_error(options).await;
-    assert!(error.to_string().contains("lib/modules/missing.ko"), "{error}");
+    a_damaged_initramfs_is_told_by_the_missing_module(&kit, &sysroot).await;
 
     let mut options = kit.options(&sysroot);
     options.limits.start = Duration::from_millis(300);
     let error = start_error(options).await;
     assert!(matches!(error, GuestError::StartTimeout { .. }), "{error}");
+}
+
+async fn a_damaged_initramfs_is_told_by_the_missing_module(kit: &Kit, sysroot: &Sysroot) {
+    let mut options = kit.options(sysroot);
+    options.initramfs = kit.initramfs_with_list(|list| format!("{list}lib/modules/missing.ko\n"));
+    let error = start_error(options).await.to_string();
+    assert!(error.contains("lib/modules/missing.ko"), "{error}");
+    assert!(error.contains("outcrop kit create"), "{error}");
+
+    // Without its line the module looks like one that is built in.
+    let mut options = kit.options(sysroot);
+    options.initramfs = kit.initramfs_with_list(|list| {
+        let lines = list.lines().filter(|line| !line.contains("virtio_console"));
+        lines.map(|line| format!("{line}\n")).collect()
+    });
+    let error = start_error(options).await.to_string();
+    assert!(error.contains("the kernel module virtio_console is neither built in"), "{error}");
+    assert!(error.contains("outcrop kit create"), "{error}");
 }
 
 async fn start_error(options: outcrop::guest::GuestOptions) -> GuestError {

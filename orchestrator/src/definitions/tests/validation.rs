@@ -160,11 +160,46 @@ fn dependencies_of_an_entry() {
     );
     entry(
         "- {name: x, build-system: manual, build-depends: [x]}\n",
-        "s.morph:6:51: error: `x` does not stand before this chunk in the stratum (move it up)",
+        "s.morph:6:51: error: dependency cycle: x → x\n    s.morph:6:51: `x` needs `x`",
     );
     entry(
         "- {name: x, build-system: manual, build-depends: [{morph: first}]}\n",
         "s.morph:6:51: error: expected text, found a mapping",
+    );
+}
+
+#[test]
+fn a_cycle_is_shown_with_each_step() {
+    let all = shown(parse(&[(
+        "s.morph",
+        "name: s\nkind: stratum\nchunks:\n\
+         - {name: a, build-system: manual, build-depends: [c]}\n\
+         - {name: b, build-system: manual, build-depends: [a]}\n\
+         - name: c\n  build-system: manual\n  build-depends:\n  - a\n  - b\n\
+         - {name: d, build-system: manual, build-depends: [e]}\n\
+         - {name: e, build-system: manual}\n",
+    )]));
+    assert_eq!(
+        all,
+        [
+            "s.morph:4:51: error: dependency cycle: a → c → a\n    \
+             s.morph:4:51: `a` needs `c`\n    s.morph:9:5: `c` needs `a`",
+            "s.morph:11:51: error: `e` does not stand before this chunk in the stratum (move it up)",
+        ]
+    );
+    // Two steps of one cycle point forward: it is told once.
+    let all = shown(parse(&[(
+        "s.morph",
+        "name: s\nkind: stratum\nchunks:\n\
+         - {name: a, build-system: manual, build-depends: [b]}\n\
+         - {name: b, build-system: manual, build-depends: [c]}\n\
+         - {name: c, build-system: manual, build-depends: [a]}\n",
+    )]));
+    assert_eq!(
+        all,
+        ["s.morph:4:51: error: dependency cycle: a → b → c → a\n    \
+          s.morph:4:51: `a` needs `b`\n    s.morph:5:51: `b` needs `c`\n    \
+          s.morph:6:51: `c` needs `a`"]
     );
 }
 

@@ -1,0 +1,200 @@
+//! What commands say of definitions and sources without building: graph, why, status, key, log,
+//! source. None of these tests needs a guest, a kit or a network.
+
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use outcrop_tests::samples::Sampled;
+
+const SYSTEM: &str = "name: sys\nkind: system\narch: x86_64\nstrata:\n- morph: strata/top.morph\n";
+const TOP: &str = "name: top\nkind: stratum\nbuild-depends:\n- morph: strata/base.morph\nchunks:\n\
+                   - {name: app, build-system: manual}\n\
+                   - {name: tool, build-system: manual, build-depends: [app]}\n";
+const BASE: &str = "name: base\nkind: stratum\nchunks:\n- {name: libc, build-system: manual}\n";
+
+/// Samples with a small definitions tree in `defs`.
+fn project(files: &[(&str, &str)]) -> Sampled {
+    let sampled = Sampled::new();
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    for (path, text) in files {
+        sampled.scratch.file(&format!("defs/{path}"), text);
+    }
+    sampled
+}
+
+fn small() -> Sampled {
+    project(&[("sys.morph", SYSTEM), ("strata/top.morph", TOP), ("strata/base.morph", BASE)])
+}
+
+/// Arguments with the definitions of [`project`].
+fn on<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [arguments, &["--definitions", "defs"]].concat()
+}
+
+#[test]
+fn the_graph_for_people_for_programs_and_for_graphviz() {
+    let sampled = small();
+    let said = sampled.outcrop(&on(&["graph", "sys"])).ok();
+    let expected = "strata/base/libc\nstrata/base: strata/base/libc\n\
+                    strata/top/app: strata/base\nstrata/top/tool: strata/base strata/top/app\n\
+                    strata/top: strata/base strata/top/app strata/top/tool\nsys: strata/top\n";
+    assert_eq!(said.stdout, expected);
+    let said = sampled.outcrop(&on(&["graph", "strata/base", "--json"])).ok();
+    let lines: Vec<serde_json::Value> =
+        said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1]["component"], "strata/base");
+    assert_eq!(lines[1]["kind"], "stratum");
+    assert_eq!(lines[1]["needs"], serde_json::json!(["strata/base/libc"]));
+    let dot = sampled.outcrop(&on(&["graph", "strata/base", "--dot"])).ok().stdout;
+    assert!(dot.starts_with("digraph {\n") && dot.ends_with("}\n"), "{dot}");
+    assert!(dot.contains("    \"strata/base\" -> \"strata/base/libc\";\n"), "{dot}");
+    sampled.outcrop(&on(&["graph", "sys", "--dot", "--json"])).fails(2);
+}
+
+#[test]
+fn why_shows_the_way_and_where_each_step_is_said() {
+    let sampled = small();
+    let said = sampled.outcrop(&on(&["why", "sys", "libc"])).ok();
+    assert_eq!(
+        said.stdout,
+        "sys.morph:5:10: sys needs strata/top\n\
+         strata/top.morph:4:10: strata/top needs strata/base\n\
+         strata/base.morph:4:3: strata/base needs strata/base/libc\n"
+    );
+    let said = sampled.outcrop(&on(&["why", "tool", "app", "--json"])).ok();
+    let step: serde_json::Value = serde_json::from_str(said.stdout.trim()).unwrap();
+    assert_eq!((&step["line"], &step["column"]), (&7.into(), &54.into()), "{step}");
+    let said = sampled.outcrop(&on(&["why", "libc", "tool"])).fails(1);
+    assert!(said.says("strata/base/libc does not need strata/top/tool").stdout.is_empty());
+    sampled.outcrop(&on(&["why", "sys", "libd"])).fails(2).says("did you mean `libc`?");
+}
+
+#[test]
+fn a_cycle_of_strata_is_shown_with_the_place_of_each_step() {
+    let base = format!("{BASE}build-depends:\n- morph: strata/top.morph\n");
+    let sampled =
+        project(&[("sys.morph", SYSTEM), ("strata/top.morph", TOP), ("strata/base.morph", &base)]);
+    let said = sampled.outcrop(&on(&["graph", "sys"])).fails(2);
+    assert_eq!(
+        said.stderr,
+        "outcrop: dependency cycle: strata/base → strata/top → strata/base\n    \
+         strata/base.morph:6:10: `strata/base` needs `strata/top`\n    \
+         strata/top.morph:4:10: `strata/top` needs `strata/base`\n"
+    );
+}
+
+#[test]
+fn a_cycle_within_a_stratum_is_no_matter_of_order() {
+    let top = "name: top\nkind: stratum\nchunks:\n\
+               - {name: a, build-system: manual, build-depends: [b]}\n\
+               - {name: b, build-system: manual, build-depends: [a]}\n";
+    let sampled = project(&[("top.morph", top)]);
+    let said = sampled.outcrop(&on(&["graph", "top"])).fails(2);
+    assert!(!said.stderr.contains("before"), "{}", said.stderr);
+    let steps = "top.morph:4:51: error: dependency cycle: a → b → a\n    \
+                 top.morph:4:51: `a` needs `b`\n    top.morph:5:51: `b` needs `a`\n";
+    said.says(steps);
+}
+
+#[test]
+fn commands_that_need_keys_say_that_there_is_no_kit_and_others_need_none() {
+    let sampled = small();
+    for arguments in [["key", "sys"], ["status", "sys"], ["ls", "sys"], ["build", "sys"]] {
+        let said = sampled.outcrop(&on(&arguments)).fails(3);
+        said.says("there is no kit for x86_64").says("outcrop kit create --arch x86_64");
+    }
+    sampled.outcrop(&on(&["source", "fetch", "sys"])).ok();
+    let said = sampled.outcrop(&on(&["log", "libc"])).fails(2);
+    assert!(!said.stderr.contains("kit"), "{}", said.stderr);
+    said.says("no log of strata/base/libc");
+}
+
+#[test]
+fn the_newest_log_of_a_component_is_printed_whatever_else_has_its_name() {
+    let sampled = small();
+    sampled.outcrop(&["store", "list"]).ok();
+    let log = |digit: &str, component: &str, text: &str, day: u32| {
+        let key = format!("libc.{}", digit.repeat(64));
+        let place = format!(".store/logs/{key}.log");
+        sampled.scratch.file(&place, format!("# {component}, key {key}\n{text}\n"));
+        sampled.shell(&format!("touch -d 2024-01-0{day} {place}"));
+    };
+    log("a", "strata/base/libc", "old", 1);
+    log("b", "strata/base/libc", "new", 2);
+    log("c", "strata/other/libc", "another", 3);
+    let said = sampled.outcrop(&on(&["log", "libc"])).ok();
+    assert!(said.stdout.ends_with("\nnew\n"), "{}", said.stdout);
+    let said = sampled.outcrop(&["log", "libc.aaaaaaaa", "--path"]).ok();
+    assert!(said.stdout.contains("/logs/libc.aaa"), "{}", said.stdout);
+}
+
+#[test]
+fn all_sources_that_cannot_be_had_are_told_and_the_others_are_fetched() {
+    let sampled = Sampled::new();
+    let place = sampled.scratch.path().display().to_string();
+    let zeros = "0".repeat(64);
+    let chunk =
+        |name: &str, source: &str| format!("- {{name: {name}, build-system: manual, {source}}}\n");
+    let stratum = [
+        "name: all\nkind: stratum\nchunks:\n".to_owned(),
+        chunk("checksum", &format!("repo: 'tar:../app.tar.xz', sha256: '{zeros}'")),
+        chunk("good", &format!("repo: {place}/src, ref: v1.0")),
+        chunk("revision", &format!("repo: {place}/src, ref: v9.9")),
+        chunk("server", "repo: 'git://127.0.0.1:1/x', ref: v1.0"),
+        chunk("absent", &format!("repo: 'tar:nothing.tar', sha256: '{zeros}'")),
+    ];
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    sampled.scratch.file("defs/all.morph", stratum.concat());
+    let said = sampled.outcrop(&on(&["source", "fetch", "all"])).fails(2);
+    let said = said.says("4 sources cannot be had");
+    for (component, why) in [
+        ("    all/checksum: ", "the SHA-256 is"),
+        ("    all/revision: ", "has no revision v9.9"),
+        ("    all/server: ", "127.0.0.1"),
+        ("    all/absent: ", "nothing.tar"),
+    ] {
+        let line = said.stderr.lines().find(|line| line.contains(component));
+        assert!(line.is_some_and(|line| line.contains(why)), "{component}\n{}", said.stderr);
+    }
+    assert!(!said.stderr.contains("all/good: cannot"), "{}", said.stderr);
+    let mirrors = sampled.outcrop(&["source", "list"]).ok().stdout;
+    assert!(mirrors.contains("/src"), "{mirrors}");
+    // Nothing is wrong with the definition of this one, nor with the host.
+    let said = sampled.outcrop(&on(&["source", "fetch", "server"])).fails(1);
+    assert!(said.stderr.contains("all/server: "), "{}", said.stderr);
+}
+
+#[test]
+fn an_import_prints_what_a_definition_needs() {
+    let sampled = Sampled::new();
+    let said = sampled.outcrop(&["source", "import", "app.tar.xz"]).ok();
+    let fields: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(fields[0], "repo: tar:SCRATCH/app.tar.xz");
+    let digest = fields[1].strip_prefix("sha256: ").unwrap();
+    sampled.shell(&format!("echo '{digest}  app.tar.xz' | sha256sum --check --quiet"));
+    let said = sampled.outcrop(&["source", "import", "app.tar.xz", "--sha256", &"0".repeat(64)]);
+    said.fails(2).says("the SHA-256 is");
+    let repo = sampled.scratch.join("src").display().to_string();
+    let said = sampled.outcrop(&["source", "import", &repo, "--ref", "v1.0"]).ok();
+    let fields: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(fields[2], "unpetrify-ref: v1.0");
+    let commit = fields[1].strip_prefix("ref: ").unwrap();
+    sampled.shell(&format!("cd src; test \"$(git rev-parse v1.0)\" = {commit}"));
+    // The definition that the lines make is fetched from the store alone.
+    let place = sampled.scratch.path().display().to_string();
+    let lines = said.stdout.replace("SCRATCH", &place).replace('\n', "\n  ");
+    let stratum = format!(
+        "name: all\nkind: stratum\nchunks:\n- name: src\n  build-system: manual\n  {lines}\n"
+    );
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    sampled.scratch.file("defs/all.morph", stratum);
+    sampled.shell("mv src gone");
+    sampled.outcrop(&on(&["source", "fetch", "all"])).ok();
+    let listed = sampled.outcrop(&["source", "list", "--json"]).ok().stdout;
+    for line in listed.lines() {
+        let mirror: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(mirror["mirror"].is_string() && mirror["url"].is_string(), "{line}");
+    }
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+}
