@@ -69,13 +69,13 @@ pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> R
     let mut tree = prepare(workshop, job).await?;
     let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
     // Whatever happened, the tree is only looked at again once nobody serves it.
-    let unmounted = tree.unmount();
+    let ended = tree.end_service();
     if let Err(mut error) = outcome {
         workshop.keep_console(&job.key, &mut error);
         super::failed::keep(workshop, job, &tree).await;
         return Err(error);
     }
-    unmounted?;
+    ended?;
     make_devices(&tree, job)?;
     publish(workshop, job, tree, started).await
 }

@@ -54,12 +54,12 @@ pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> 
             )));
         }
         let outcome = integrate(workshop, job, &mut tree, log, started).await;
-        let unmounted = tree.unmount();
+        let ended = tree.end_service();
         outcome.map_err(|mut error| {
             workshop.keep_console(&job.key, &mut error);
             error
         })?;
-        unmounted?;
+        ended?;
     }
     let description = Description {
         key: job.key.clone(),
