@@ -19,11 +19,15 @@ const LONG: Duration = Duration::from_secs(180);
 fn build(definitions: &Path, target: &str) -> Command {
     let mut command = outcrop();
     command.args(["build", target, "--arch", "x86_64", "--definitions"]).arg(definitions);
-    // The rest of these tests runs over one transport at a time.
+    over_transport(&mut command);
+    command
+}
+
+/// All but the fidelity table runs over one transport at a time.
+fn over_transport(command: &mut Command) {
     if let Some(transport) = std::env::var_os("OUTCROP_TEST_TRANSPORT") {
         command.arg("--transport").arg(transport);
     }
-    command
 }
 
 fn inspect(verb: &str, definitions: &Path, target: &str, path: &str) -> Said {
@@ -162,6 +166,7 @@ fn a_failed_build_shows_its_log_keeps_its_tree_and_publishes_nothing() {
     let mut shell = outcrop();
     let look = format!("cat /{name}.inst/half");
     shell.args(["shell", "--failed", &name, "--command", &look, "--definitions"]).arg(&definitions);
+    over_transport(&mut shell);
     assert_eq!(run(&mut shell).ok().stdout, "half\n");
     nothing_is_left();
 }

@@ -11,8 +11,8 @@ use super::create::{NewNode, new_directory};
 use super::metadata::{check_file, check_target};
 use crate::error::{Errno, Result};
 use crate::filesystem::{
-    Allocate, Creation, DataSink, DirectoryEntry, Filesystem, Rename, Seek, SetAttributes, SetXattr,
-    Statistics,
+    Allocate, Creation, DataSink, DirectoryEntry, Filesystem, Rename, Seek, SetAttributes,
+    SetXattr, Statistics,
 };
 use crate::node::{Attributes, Ino, Kind};
 

@@ -60,7 +60,18 @@ impl Workshop {
         let base = OnceCell::new();
         let memory = GUEST_MEMORY;
         let transport = Transport::NineP;
-        Workshop { store, kit, agent, accelerator, compile, observer, jobs, memory, transport, base }
+        Workshop {
+            store,
+            kit,
+            agent,
+            accelerator,
+            compile,
+            observer,
+            jobs,
+            memory,
+            transport,
+            base,
+        }
     }
 
     pub fn notice(&self, text: impl Into<String>) {

@@ -33,13 +33,7 @@ impl<'a> DirectoryListing<'a> {
     }
 
     /// An entry of READDIR. `next` is where to go on after it.
-    pub(crate) fn add(
-        &mut self,
-        name: &[u8],
-        ino: Ino,
-        kind: Kind,
-        next: u64,
-    ) -> Result<(), Full> {
+    pub(crate) fn add(&mut self, name: &[u8], ino: Ino, kind: Kind, next: u64) -> Result<(), Full> {
         self.check(name, 0)?;
         self.put(name, ino, kind, next);
         Ok(())

@@ -72,11 +72,7 @@ impl<'a> Fields<'a> {
 
     /// Nothing may be left.
     pub(super) fn end(&self) -> Result<(), MalformedMessage> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(MalformedMessage::Surplus(self.rest.len()))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(MalformedMessage::Surplus(self.rest.len())) }
     }
 }
 

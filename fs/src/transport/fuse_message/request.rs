@@ -83,38 +83,89 @@ pub(crate) struct Ioctl {
 /// What is asked. Handles are left out: files are addressed by inode alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation<'a> {
-    Lookup { name: &'a [u8] },
-    Forget { count: u64 },
-    BatchForget { list: &'a [u8] },
+    Lookup {
+        name: &'a [u8],
+    },
+    Forget {
+        count: u64,
+    },
+    BatchForget {
+        list: &'a [u8],
+    },
     GetAttributes,
     ExtendedAttributes,
     SetAttributes(SetAttributes),
     ReadLink,
-    MakeSymlink { name: &'a [u8], target: &'a [u8] },
-    MakeNode { name: &'a [u8], mode: u32, device: Device, umask: u32 },
-    MakeDirectory { name: &'a [u8], mode: u32, umask: u32 },
-    Unlink { name: &'a [u8] },
-    RemoveDirectory { name: &'a [u8] },
+    MakeSymlink {
+        name: &'a [u8],
+        target: &'a [u8],
+    },
+    MakeNode {
+        name: &'a [u8],
+        mode: u32,
+        device: Device,
+        umask: u32,
+    },
+    MakeDirectory {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+    },
+    Unlink {
+        name: &'a [u8],
+    },
+    RemoveDirectory {
+        name: &'a [u8],
+    },
     Rename(RenameRequest<'a>),
-    Link { node: Ino, name: &'a [u8] },
-    Open { flags: u32 },
+    Link {
+        node: Ino,
+        name: &'a [u8],
+    },
+    Open {
+        flags: u32,
+    },
     OpenDirectory,
-    Read { offset: u64, size: u32 },
-    Write { offset: u64, data: &'a [u8], kill_set_ids: bool },
+    Read {
+        offset: u64,
+        size: u32,
+    },
+    Write {
+        offset: u64,
+        data: &'a [u8],
+        kill_set_ids: bool,
+    },
     Statistics,
     Release,
     ReleaseDirectory,
     Sync,
     SyncDirectory,
     SyncAll,
-    SetXattr { name: &'a [u8], value: &'a [u8], flags: XattrFlags },
-    GetXattr { name: &'a [u8], size: u32 },
-    ListXattrs { size: u32 },
-    RemoveXattr { name: &'a [u8] },
+    SetXattr {
+        name: &'a [u8],
+        value: &'a [u8],
+        flags: XattrFlags,
+    },
+    GetXattr {
+        name: &'a [u8],
+        size: u32,
+    },
+    ListXattrs {
+        size: u32,
+    },
+    RemoveXattr {
+        name: &'a [u8],
+    },
     Flush,
     Initialise(InitialRequest),
-    ReadDirectory { cookie: u64, size: u32 },
-    ReadDirectoryPlus { cookie: u64, size: u32 },
+    ReadDirectory {
+        cookie: u64,
+        size: u32,
+    },
+    ReadDirectoryPlus {
+        cookie: u64,
+        size: u32,
+    },
     /// GETLK, SETLK, SETLKW.
     Lock,
     Access,
@@ -126,10 +177,23 @@ pub(crate) enum Operation<'a> {
     Ioctl(Ioctl),
     Poll,
     /// `None`: a mode that no tree offers.
-    Allocate { offset: u64, length: u64, how: Option<Allocate> },
+    Allocate {
+        offset: u64,
+        length: u64,
+        how: Option<Allocate>,
+    },
     /// `None`: neither `SEEK_DATA` nor `SEEK_HOLE`.
-    Seek { offset: u64, seek: Option<Seek> },
-    CopyRange { offset: u64, to: Ino, to_offset: u64, length: u64, wide: bool },
+    Seek {
+        offset: u64,
+        seek: Option<Seek>,
+    },
+    CopyRange {
+        offset: u64,
+        to: Ino,
+        to_offset: u64,
+        length: u64,
+        wide: bool,
+    },
 }
 
 impl<'a> Operation<'a> {

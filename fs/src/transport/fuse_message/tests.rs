@@ -173,10 +173,7 @@ fn set_attributes_takes_what_is_valid_and_nothing_else() {
     };
     assert_eq!(parsed(&all.request(1)), Ok(Operation::SetAttributes(expected)));
     let none = SetAttr { valid: 0, ..all };
-    assert_eq!(
-        parsed(&none.request(1)),
-        Ok(Operation::SetAttributes(SetAttributes::default()))
-    );
+    assert_eq!(parsed(&none.request(1)), Ok(Operation::SetAttributes(SetAttributes::default())));
     let now = SetAttr { valid: 1 << 4 | 1 << 7, ..SetAttr::default() };
     let expected = SetAttributes { atime: Some(SetTime::Now), ..SetAttributes::default() };
     assert_eq!(parsed(&now.request(1)), Ok(Operation::SetAttributes(expected)));
@@ -195,10 +192,7 @@ fn modes_and_flags_of_ranges() {
     assert_eq!(how(3), Some(Allocate::PunchHole));
     assert_eq!(how(8), None, "FALLOC_FL_COLLAPSE_RANGE");
     let lseek = |whence: u32| request(46, 1, &body().u64(0).u64(4).u32(whence).u32(0).0);
-    assert_eq!(
-        parsed(&lseek(3)),
-        Ok(Operation::Seek { offset: 4, seek: Some(Seek::Data) })
-    );
+    assert_eq!(parsed(&lseek(3)), Ok(Operation::Seek { offset: 4, seek: Some(Seek::Data) }));
     assert_eq!(parsed(&lseek(0)), Ok(Operation::Seek { offset: 4, seek: None }));
     let device = request(8, 1, &body().u32(0o020_600).u32(0x0501).u32(0).u32(0).name(b"n").0);
     assert_eq!(

@@ -21,7 +21,9 @@ use vm_memory::{
     GuestMemoryMmap, GuestMemoryResult, VolatileSlice,
 };
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+use vmm_sys_util::event::{
+    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
+};
 
 use super::guest_memory::GuestReply;
 use super::session::{LONGEST_REQUEST, SHORTEST_REQUEST, Session};

@@ -28,7 +28,8 @@ impl Guest {
 
     fn reply(&self) -> GuestReply<'_> {
         let slices = self.parts.iter().flat_map(|(at, length)| {
-            GuestMemoryBackend::get_slices(&self.memory, GuestAddress(*at), *length).map(Result::unwrap)
+            GuestMemoryBackend::get_slices(&self.memory, GuestAddress(*at), *length)
+                .map(Result::unwrap)
         });
         GuestReply::new(slices.collect())
     }

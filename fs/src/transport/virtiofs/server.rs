@@ -141,8 +141,7 @@ fn serve(listener: &UnixListener, shared: &Shared, socket: &Path) {
 /// Waits for a connection; false if there shall be no more.
 fn wait(listener: &UnixListener, stop: &OwnedFd) -> bool {
     loop {
-        let mut events =
-            [PollFd::new(stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        let mut events = [PollFd::new(stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         match poll(&mut events, None) {
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => {

@@ -299,11 +299,7 @@ impl Session {
     }
 
     fn open_flags(&self) -> OpenFlags {
-        OpenFlags {
-            keep_cache: self.caching.keep_cache,
-            cache_directory: false,
-            no_flush: true,
-        }
+        OpenFlags { keep_cache: self.caching.keep_cache, cache_directory: false, no_flush: true }
     }
 
     fn lifetime(&self) -> Lifetime {
@@ -352,8 +348,7 @@ impl Session {
             }
             Operation::Create(Create { name, flags, mode, umask }) => {
                 let creation = creation(mode, umask, false)?;
-                let made =
-                    duties::create(tree, parent, name, creation, flags.cast_signed())?;
+                let made = duties::create(tree, parent, name, creation, flags.cast_signed())?;
                 Ok(Reply::Created(self.held(made), self.open_flags()).into())
             }
             Operation::MakeTemporary(Create { mode, umask, .. }) => {
@@ -364,13 +359,7 @@ impl Session {
         }
     }
 
-    fn read(
-        &self,
-        ino: Ino,
-        offset: u64,
-        size: u32,
-        space: &mut dyn ReplySpace,
-    ) -> Result<Answer> {
+    fn read(&self, ino: Ino, offset: u64, size: u32, space: &mut dyn ReplySpace) -> Result<Answer> {
         let room = space.room().saturating_sub(REPLY_HEADER);
         let length = usize::try_from(size.min(LARGEST_TRANSFER)).unwrap_or(room).min(room);
         space.go_to(REPLY_HEADER);
@@ -422,9 +411,7 @@ impl Session {
     fn xattr(&self, node: Ino, operation: Operation<'_>, buffer: &mut Vec<u8>) -> Result<Answer> {
         let tree = &*self.tree;
         match operation {
-            Operation::GetXattr { name, size } => {
-                sized(&tree.get_xattr(node, name)?, size, buffer)
-            }
+            Operation::GetXattr { name, size } => sized(&tree.get_xattr(node, name)?, size, buffer),
             Operation::ListXattrs { size } => {
                 let mut names = Vec::new();
                 for name in tree.list_xattrs(node)? {
@@ -498,11 +485,7 @@ fn flow(goes_on: bool) -> ControlFlow<()> {
 }
 
 /// A listing behind the room for a header, as long as was asked for and fits.
-fn listing<'a>(
-    buffer: &'a mut Vec<u8>,
-    size: u32,
-    space: &dyn ReplySpace,
-) -> DirectoryListing<'a> {
+fn listing<'a>(buffer: &'a mut Vec<u8>, size: u32, space: &dyn ReplySpace) -> DirectoryListing<'a> {
     buffer.resize(REPLY_HEADER, 0);
     let room = space.room().saturating_sub(REPLY_HEADER);
     let asked = usize::try_from(size.min(LARGEST_TRANSFER)).unwrap_or(room);
@@ -544,9 +527,7 @@ fn send(
             space.bytes(&reply_header(unique, *count, None))?;
             return Ok(count.saturating_add(REPLY_HEADER));
         }
-        Answer::Buffered => {
-            reply_header(unique, buffer.len().saturating_sub(REPLY_HEADER), None)
-        }
+        Answer::Buffered => reply_header(unique, buffer.len().saturating_sub(REPLY_HEADER), None),
         Answer::Reply(reply) => {
             buffer.clear();
             reply.put(unique, buffer);

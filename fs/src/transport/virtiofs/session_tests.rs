@@ -159,7 +159,8 @@ fn a_missing_name_is_cached_and_an_uncached_one_is_an_error() {
 fn open_is_asked_once_or_always() {
     let (tree, guest) = Guest::of_memory();
     let ino = guest.create(b"file");
-    let open = |guest: &Guest, flags: u32| guest.ask(&request(14, ino, &body().u32(flags).u32(0).0));
+    let open =
+        |guest: &Guest, flags: u32| guest.ask(&request(14, ino, &body().u32(flags).u32(0).0));
     let opendir = |guest: &Guest| guest.ask(&request(27, ROOT_INO, &body().u64(0).0));
     // A tree that may refuse an open is asked each time; listings are cached all the same.
     assert_eq!(half(&open(&guest, 2).unwrap(), 8), 0b10_0010, "KEEP_CACHE, NOFLUSH");
