@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use rustix::io::FdFlags;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringRwLock, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -159,8 +160,14 @@ impl VhostUserBackend for Device {
         self.event_index.store(enabled, Ordering::Relaxed);
     }
 
-    fn update_memory(&self, _: Memory) -> io::Result<()> {
-        // Ours is the same one, and always shows the newest.
+    /// The new memory is where ours is too. It came as descriptors that programs started later
+    /// would inherit: another guest's QEMU could look into this guest.
+    fn update_memory(&self, memory: Memory) -> io::Result<()> {
+        for region in memory.memory().iter() {
+            if let Some(part) = region.file_offset() {
+                rustix::io::fcntl_setfd(part.file(), FdFlags::CLOEXEC)?;
+            }
+        }
         Ok(())
     }
 
