@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 
 use crate::error::{Errno, Error, Result};
@@ -103,6 +105,17 @@ pub struct Statistics {
     pub name_max: u32,
 }
 
+/// Takes bytes in order: where a transport moves content to (see [`Filesystem::read_to`]).
+pub trait DataSink {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()>;
+
+    fn zeros(&mut self, count: u64) -> Result<()>;
+
+    /// Takes `length` bytes of a file of the host from `offset` on; fewer only where that file ends.
+    /// Returns how many.
+    fn file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<u64>;
+}
+
 /// A file tree that a transport can serve. All methods may be called from many threads at once.
 ///
 /// Read-only trees implement the first half; the mutating operations default to `EROFS`.
@@ -134,6 +147,21 @@ pub trait Filesystem: Send + Sync {
     /// Reads at most `buffer.len()` bytes; fewer only at the end of the file.
     fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize>;
 
+    /// The same into a sink, so that bytes that lie in a file of the host can go where they are
+    /// wanted without passing through a buffer. After a failure the sink may have taken some.
+    fn read_to(
+        &self,
+        ino: Ino,
+        offset: u64,
+        length: usize,
+        sink: &mut dyn DataSink,
+    ) -> Result<usize> {
+        let mut buffer = vec![0; length];
+        let count = self.read(ino, offset, &mut buffer)?;
+        sink.bytes(buffer.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+
     /// `ERANGE` is the transport's business: this gives the whole value. `ENODATA` if absent.
     fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>>;
 
@@ -147,6 +175,11 @@ pub trait Filesystem: Send + Sync {
     /// Whether nothing in the tree can change while it is served: a transport may then cache
     /// everything for ever.
     fn is_immutable(&self) -> bool;
+
+    /// Whether nothing that exists can refuse to be opened: a transport need then not ask.
+    fn opens_everything(&self) -> bool {
+        self.is_immutable()
+    }
 
     fn set_attributes(&self, _ino: Ino, _changes: &SetAttributes) -> Result<Attributes> {
         read_only()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::guest::TransportChoice;
 use crate::sources::Aliases;
 
 const FILE: &str = "outcrop.toml";
@@ -23,6 +24,9 @@ pub struct Config {
     /// Memory of a guest that builds, in MiB.
     #[serde(default)]
     pub memory: Option<u32>,
+    /// How guests reach their sysroots, unless `--transport` says otherwise.
+    #[serde(default)]
+    pub transport: Option<TransportChoice>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,7 @@ impl Config {
         config.aliases.extend(own.aliases);
         config.guests = own.guests.or(config.guests);
         config.memory = own.memory.or(config.memory);
+        config.transport = own.transport.or(config.transport);
         Ok(config)
     }
 

@@ -104,6 +104,7 @@ impl Launch {
             if rustix::process::getppid() != Some(parent) {
                 return Err(io::Error::other("the parent process has ended"));
             }
+            keep_descriptors_here();
             for descriptor in &inherited {
                 // SAFETY: the descriptor is owned by the `Launch` until the child exists.
                 let descriptor = unsafe { BorrowedFd::borrow_raw(*descriptor) };
@@ -123,6 +124,17 @@ impl From<std::process::Command> for Launch {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Launch { command, inherited: Vec::new(), log: None, piped: false }
     }
+}
+
+/// Nothing but the streams and what is handed over goes on to the new program: not every descriptor
+/// of this process is marked so when it comes into being.
+#[allow(unsafe_code)]
+fn keep_descriptors_here() {
+    const FIRST: libc::c_uint = 3;
+    let how = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: no memory is involved, and nothing is closed before the program starts. Kernels before
+    // 5.11 refuse; then the marks that there are must do.
+    unsafe { libc::close_range(FIRST, libc::c_uint::MAX, how) };
 }
 
 type Work = Box<dyn FnOnce() + Send>;

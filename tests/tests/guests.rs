@@ -1,4 +1,4 @@
-//! Real guests over 9p: what their root can do, what lands in the capture, and what happens when
+//! Real guests: what their root can do over each transport, what lands in the capture, and what happens when
 //! something dies.
 
 // A test says what is wrong by panicking, and helpers are part of the tests.
@@ -19,7 +19,15 @@ const LONG: Duration = Duration::from_secs(180);
 fn build(definitions: &Path, target: &str) -> Command {
     let mut command = outcrop();
     command.args(["build", target, "--arch", "x86_64", "--definitions"]).arg(definitions);
+    over_transport(&mut command);
     command
+}
+
+/// All but the fidelity table runs over one transport at a time.
+fn over_transport(command: &mut Command) {
+    if let Some(transport) = std::env::var_os("OUTCROP_TEST_TRANSPORT") {
+        command.arg("--transport").arg(transport);
+    }
 }
 
 fn inspect(verb: &str, definitions: &Path, target: &str, path: &str) -> Said {
@@ -28,8 +36,11 @@ fn inspect(verb: &str, definitions: &Path, target: &str, path: &str) -> Said {
     run(&mut command)
 }
 
-/// The rows of docs/guests.md: what is said to hold over 9p.
-fn documented() -> BTreeMap<String, String> {
+/// The transports, in the order of the columns of docs/guests.md.
+const TRANSPORTS: [&str; 2] = ["9p", "virtiofs"];
+
+/// The rows of docs/guests.md: what is said to hold over each transport.
+fn documented() -> BTreeMap<String, [String; 2]> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guests.md");
     let text = std::fs::read_to_string(path).unwrap();
     let table = text.split("<!-- fidelity -->").nth(1).expect("docs/guests.md has no table");
@@ -39,8 +50,9 @@ fn documented() -> BTreeMap<String, String> {
         .filter_map(|line| {
             let cells: Vec<&str> = line.split('|').map(str::trim).collect();
             match cells.as_slice() {
-                ["", operation, over_9p, _, ""] if !operation.starts_with('-') => {
-                    Some(((*operation).to_owned(), (*over_9p).to_owned()))
+                ["", operation, over_9p, over_virtiofs, _, ""] if !operation.starts_with('-') => {
+                    let holds = [*over_9p, *over_virtiofs].map(str::to_owned);
+                    Some(((*operation).to_owned(), holds))
                 }
                 _ => None,
             }
@@ -54,6 +66,12 @@ fn every_row_of_the_fidelity_table_is_as_documented() {
     if !guests_can_run() {
         return;
     }
+    for (column, transport) in TRANSPORTS.into_iter().enumerate() {
+        check_fidelity(column, transport);
+    }
+}
+
+fn check_fidelity(column: usize, transport: &str) {
     let scratch = Scratch::new();
     let name = fresh_name("fidelity");
     let python = include_str!("fidelity.py");
@@ -62,16 +80,18 @@ fn every_row_of_the_fidelity_table_is_as_documented() {
          python3 /fidelity.py > \"$DESTDIR/results.json\""
     );
     let definitions = tree(&scratch, &[(&name, &[], &script)]);
-    run(&mut build(&definitions, &name)).ok();
+    let mut build = outcrop();
+    build.args(["build", &name, "--arch", "x86_64", "--transport", transport, "--definitions"]);
+    run(build.arg(&definitions)).ok();
     let results = inspect("cat", &definitions, &name, "/results.json").ok().stdout;
     let found: BTreeMap<String, String> = serde_json::from_str(&results).unwrap();
     let documented = documented();
     for (row, result) in &found {
         let holds = documented.get(row).unwrap_or_else(|| panic!("{row} is not documented"));
-        if holds == "yes" {
-            assert_eq!(result, "ok", "{row} is documented to hold over 9p");
+        if holds[column] == "yes" {
+            assert_eq!(result, "ok", "{row} is documented to hold over {transport}");
         } else {
-            assert_ne!(result, "ok", "{row} is documented not to hold over 9p, and does");
+            assert_ne!(result, "ok", "{row} is documented not to hold over {transport}, and does");
         }
     }
     assert_eq!(found.len(), documented.len(), "{documented:?}");
@@ -146,6 +166,7 @@ fn a_failed_build_shows_its_log_keeps_its_tree_and_publishes_nothing() {
     let mut shell = outcrop();
     let look = format!("cat /{name}.inst/half");
     shell.args(["shell", "--failed", &name, "--command", &look, "--definitions"]).arg(&definitions);
+    over_transport(&mut shell);
     assert_eq!(run(&mut shell).ok().stdout, "half\n");
     nothing_is_left();
 }

@@ -18,9 +18,10 @@ use parking_lot::{Mutex, RwLock};
 
 use self::blob_cache::BlobCache;
 use self::repository::{Pool, find_directory, open_repository, resolve};
-use super::{DataRun, Entry, Layer};
+use super::{DataRun, Entry, Layer, ends_early};
 use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
+use crate::filesystem::DataSink;
 use crate::node::{Kind, Metadata, Timestamp, Xattrs};
 
 pub use self::repository::near_matches;
@@ -424,6 +425,22 @@ impl Layer for GitLayer {
             *to = *from;
         }
         Ok(length)
+    }
+
+    fn read_to(
+        &self,
+        entry: Entry,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        self.file_size(entry)?;
+        let content = self.blob(entry)?;
+        let range = || {
+            let start = usize::try_from(offset).ok()?;
+            content.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+        };
+        sink.bytes(range().ok_or_else(|| ends_early(&self.label))?)
     }
 
     fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {

@@ -10,10 +10,11 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use super::{DataRun, Entry, Layer, Whiteout};
+use super::{DataRun, Entry, Layer, Whiteout, ends_early};
 use crate::archive::Interpretation;
 use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
+use crate::filesystem::DataSink;
 use crate::index::{Fault, Index, Node, Payload};
 use crate::node::{Kind, Metadata, Timestamp, Xattrs};
 
@@ -189,6 +190,50 @@ impl IndexedLayer {
         }
     }
 
+    fn hand_on(&self, offset: u64, length: u64, sink: &mut dyn DataSink) -> Result<()> {
+        match &self.data {
+            Data::File(file) => {
+                let taken = sink
+                    .file(file, offset, length)
+                    .map_err(|error| Error::host("cannot read", &self.label, error))?;
+                if taken == length { Ok(()) } else { Err(ends_early(&self.label)) }
+            }
+            Data::Memory(bytes) => {
+                let range = || {
+                    let start = usize::try_from(offset).ok()?;
+                    bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+                };
+                sink.bytes(range().ok_or_else(|| ends_early(&self.label))?)
+            }
+        }
+    }
+
+    fn hand_on_sparse(
+        &self,
+        node: &Node,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        let end = offset.saturating_add(length);
+        let mut at = offset;
+        let first = self.ask(|index| index.run_at(node, offset))?;
+        let count = self.ask(|index| index.run_count(node))?;
+        for position in first..count {
+            let run = self.ask(|index| index.run(node, position))?;
+            let from = run.file_offset.max(at);
+            let to = run.file_offset.saturating_add(run.length).min(end);
+            if from >= to {
+                break;
+            }
+            sink.zeros(from.saturating_sub(at))?;
+            let data = run.data_offset.saturating_add(from.saturating_sub(run.file_offset));
+            self.hand_on(data, to.saturating_sub(from), sink)?;
+            at = to;
+        }
+        sink.zeros(end.saturating_sub(at))
+    }
+
     /// Fills a buffer that lies within the file from its runs, and zeros between them.
     fn read_sparse(&self, node: &Node, offset: u64, buffer: &mut [u8]) -> Result<()> {
         buffer.fill(0);
@@ -296,6 +341,25 @@ impl Layer for IndexedLayer {
             _ => self.read_sparse(&node, offset, buffer)?,
         }
         Ok(wanted)
+    }
+
+    fn read_to(
+        &self,
+        entry: Entry,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        let node = self.file(entry)?;
+        if offset.checked_add(length).is_none_or(|end| end > node.metadata.size) {
+            return Err(Errno::INVAL.into());
+        }
+        match node.payload {
+            Payload::Data { offset: start } => {
+                self.hand_on(start.saturating_add(offset), length, sink)
+            }
+            _ => self.hand_on_sparse(&node, offset, length, sink),
+        }
     }
 
     fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {

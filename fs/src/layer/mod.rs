@@ -15,7 +15,8 @@ pub mod without;
 use std::ops::ControlFlow;
 
 use crate::content::Identity;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::filesystem::DataSink;
 use crate::node::{Metadata, Xattrs};
 
 /// A node of one layer. Numbers are the layer's own, stable for its life, and below 2^40.
@@ -43,6 +44,14 @@ pub struct DataRun {
     /// Offset in the file.
     pub offset: u64,
     pub length: u64,
+}
+
+/// Bytes that are read at once where a layer has no file to read from.
+const PIECE: usize = 128 * 1024;
+
+/// The fault of a layer whose file is shorter than it said.
+pub(crate) fn ends_early(label: &str) -> Error {
+    Error::malformed(label, "a file ends before its size")
 }
 
 /// A read-only tree. All methods may be called from many threads at once.
@@ -87,6 +96,31 @@ pub trait Layer: Send + Sync {
 
     /// Reads at most `buffer.len()` bytes of a file; fewer only at its end.
     fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+
+    /// Hands a range that lies within a file on to a sink. A file that turns out shorter than its
+    /// layer said is a fault of the layer.
+    fn read_to(
+        &self,
+        entry: Entry,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(PIECE).min(PIECE)];
+        let (mut at, mut left) = (offset, length);
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let piece = buffer.get_mut(..wanted).unwrap_or_default();
+            let count = self.read(entry, at, piece)?;
+            if count == 0 {
+                return Err(ends_early(self.label()));
+            }
+            sink.bytes(piece.get(..count).unwrap_or_default())?;
+            at = at.saturating_add(count as u64);
+            left = left.saturating_sub(count as u64);
+        }
+        Ok(())
+    }
 
     fn read_link(&self, entry: Entry) -> Result<Vec<u8>>;
 

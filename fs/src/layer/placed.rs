@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{DataRun, Entry, Layer, Whiteout};
 use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
+use crate::filesystem::DataSink;
 use crate::node::{Metadata, Xattrs};
 
 /// Puts synthetic directories (root's, 0755, at the epoch) above a layer's root.
@@ -164,6 +165,16 @@ impl Layer for Placed {
 
     fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.inner.read(self.inner(entry, Errno::ISDIR)?, offset, buffer)
+    }
+
+    fn read_to(
+        &self,
+        entry: Entry,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        self.inner.read_to(self.inner(entry, Errno::ISDIR)?, offset, length, sink)
     }
 
     fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {

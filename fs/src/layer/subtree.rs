@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
+use crate::filesystem::DataSink;
 use crate::layer::placed::Placed;
 use crate::layer::without::WithoutLayer;
 use crate::layer::{DataRun, Entry, Layer, Whiteout};
@@ -92,6 +93,16 @@ impl Layer for SubtreeLayer {
 
     fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.inner.read(entry, offset, buffer)
+    }
+
+    fn read_to(
+        &self,
+        entry: Entry,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        self.inner.read_to(entry, offset, length, sink)
     }
 
     fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {

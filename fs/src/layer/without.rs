@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::content::Identity;
 use crate::error::{Errno, Result};
+use crate::filesystem::DataSink;
 use crate::layer::{DataRun, Entry, Layer, Whiteout};
 use crate::node::{Kind, Metadata, Xattrs};
 
@@ -208,6 +209,16 @@ impl Layer for WithoutLayer {
 
     fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.inner.read(entry, offset, buffer)
+    }
+
+    fn read_to(
+        &self,
+        entry: Entry,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        self.inner.read_to(entry, offset, length, sink)
     }
 
     fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use super::file::{FileData, Piece, Writer, lower_runs, read_lower};
 use super::merge::Source;
 use super::metadata::check_file;
 use crate::error::{Errno, Result};
-use crate::filesystem::{Allocate, Seek};
+use crate::filesystem::{Allocate, DataSink, Seek};
 use crate::layer::DataRun;
 use crate::node::Ino;
 
@@ -62,6 +62,27 @@ impl Sysroot {
             Content::Data(data) => data.read(&self.tree, offset, part)?,
         }
         Ok(length)
+    }
+
+    pub(super) fn hand_on_data(
+        &self,
+        ino: Ino,
+        offset: u64,
+        length: usize,
+        sink: &mut dyn DataSink,
+    ) -> Result<usize> {
+        let (content, size) = self.content(ino)?;
+        let length = (length as u64).min(size.saturating_sub(offset));
+        if length == 0 {
+            return Ok(0);
+        }
+        match content {
+            Content::Lower(source) => {
+                self.tree.layer(source)?.read_to(source.entry, offset, length, sink)?;
+            }
+            Content::Data(data) => data.read_to(&self.tree, offset, length, sink)?,
+        }
+        Ok(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
     pub(super) fn find_data(&self, ino: Ino, offset: u64, size: u64) -> Result<Option<DataRun>> {

@@ -11,7 +11,8 @@ use super::content::{Extent, ExtentMap, Origin, Segment, SpoolRange};
 use super::merge::{LowerTree, Source};
 use super::spool::Spool;
 use crate::error::{Errno, Result};
-use crate::layer::Layer;
+use crate::filesystem::DataSink;
+use crate::layer::{Layer, ends_early};
 
 /// A growing file reserves as much again as it has, up to this many bytes: appends to many files
 /// in turn then leave each in a few pieces.
@@ -112,6 +113,29 @@ impl FileData {
             Some(Origin::Spool(offset)) => self.spool.read(offset, part)?,
             Some(Origin::Lower(source, offset)) => {
                 read_lower(tree.layer(source)?, source, offset, part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a range that ends within the file on to a sink.
+    pub(super) fn read_to(
+        &self,
+        tree: &LowerTree,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        // Locked to the end: nothing may be overwritten or given back meanwhile.
+        let state = self.state.read();
+        for segment in state.extents.segments(offset, length) {
+            match segment.origin {
+                None => sink.zeros(segment.length)?,
+                Some(Origin::Spool(offset)) => self.spool.read_to(offset, segment.length, sink)?,
+                Some(Origin::Lower(source, offset)) => {
+                    let layer = tree.layer(source)?;
+                    layer.read_to(source.entry, offset, segment.length, sink)?;
+                }
             }
         }
         Ok(())
@@ -313,7 +337,7 @@ pub(super) fn read_lower(
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let read = layer.read(source.entry, offset.saturating_add(done as u64), rest)?;
         if read == 0 {
-            return Err(crate::Error::malformed(layer.label(), "a file ends before its size"));
+            return Err(ends_early(layer.label()));
         }
         done += read;
     }

@@ -11,8 +11,8 @@ use super::create::{NewNode, new_directory};
 use super::metadata::{check_file, check_target};
 use crate::error::{Errno, Result};
 use crate::filesystem::{
-    Allocate, Creation, DirectoryEntry, Filesystem, Rename, Seek, SetAttributes, SetXattr,
-    Statistics,
+    Allocate, Creation, DataSink, DirectoryEntry, Filesystem, Rename, Seek, SetAttributes,
+    SetXattr, Statistics,
 };
 use crate::node::{Attributes, Ino, Kind};
 
@@ -60,6 +60,16 @@ impl Filesystem for Sysroot {
         self.read_data(ino, offset, buffer)
     }
 
+    fn read_to(
+        &self,
+        ino: Ino,
+        offset: u64,
+        length: usize,
+        sink: &mut dyn DataSink,
+    ) -> Result<usize> {
+        self.hand_on_data(ino, offset, length, sink)
+    }
+
     fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
         let value =
             self.with_xattrs(&self.changes.read(), ino, |xattrs| xattrs.get(name).cloned())?;
@@ -80,6 +90,11 @@ impl Filesystem for Sysroot {
 
     fn is_immutable(&self) -> bool {
         self.spool.is_none()
+    }
+
+    fn opens_everything(&self) -> bool {
+        // Where some zones are read-only, an open for writing there must be refused.
+        self.is_immutable() || self.zones.uniform().is_some_and(|place| place.is_writable())
     }
 
     fn set_attributes(&self, ino: Ino, changes: &SetAttributes) -> Result<Attributes> {

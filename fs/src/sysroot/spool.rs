@@ -18,6 +18,7 @@ use rustix::fs::{
 
 use super::content::SpoolRange;
 use crate::error::{Errno, Error, Result};
+use crate::filesystem::DataSink;
 
 /// Files begin on a page of their own: freeing one gives whole blocks back.
 const ALIGNMENT: u64 = 4096;
@@ -126,6 +127,14 @@ impl Spool {
             }
         }
         Ok(())
+    }
+
+    /// Hands a range on to a sink, as [`Spool::read`] reads it.
+    pub(super) fn read_to(&self, offset: u64, length: u64, sink: &mut dyn DataSink) -> Result<()> {
+        let taken = sink.file(&self.file, offset, length).map_err(|source| {
+            Error::host("cannot read from the spool in", &self.directory, source)
+        })?;
+        sink.zeros(length.saturating_sub(taken))
     }
 
     /// Claims space on disk, where the file system can.

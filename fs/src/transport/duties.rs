@@ -20,7 +20,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Whether a write leaves setuid and setgid alone (`CAP_FSETID`; FUSE tells only the uid).
-    fn keeps_set_ids(self) -> bool {
+    pub(super) fn keeps_set_ids(self) -> bool {
         self.uid == 0
     }
 }
@@ -67,17 +67,18 @@ pub(super) fn drop_privileges_for(tree: &dyn Filesystem, ino: Ino, asker: Asker)
     drop_privileges(tree, ino, !asker.keeps_set_ids())
 }
 
-/// setattr: a new owner or size costs a file its privileges.
+/// setattr: a new owner or size costs a file its privileges; a new size those of setuid and setgid
+/// only if `size_kills_set_ids`.
 pub(super) fn change(
     tree: &dyn Filesystem,
-    asker: Asker,
     ino: Ino,
     changes: &SetAttributes,
+    size_kills_set_ids: bool,
 ) -> Result<Attributes> {
     let owner_changes = changes.uid.is_some() || changes.gid.is_some();
     if (owner_changes || changes.size.is_some()) && !tree.attributes(ino)?.meta.kind.is_directory()
     {
-        drop_privileges(tree, ino, owner_changes || !asker.keeps_set_ids())?;
+        drop_privileges(tree, ino, owner_changes || size_kills_set_ids)?;
     }
     tree.set_attributes(ino, changes)
 }

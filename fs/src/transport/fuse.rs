@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 mod convert;
-mod faults;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -29,13 +28,13 @@ use fuser::{
 
 use super::caching::Caching;
 use super::duties::{self, Asker};
+use super::faults::Faults;
+use super::kernel_values::{allocation, decode_kernel_device};
+use super::names::list;
 use crate::error::{Errno, Result};
 use crate::filesystem::{Creation, Filesystem, Seek, SetAttributes, SetXattr};
 use crate::node::{Attributes, Ino, Kind};
-use convert::{
-    Names, allocation, attr, decode_kernel_device, file_type, missing, rename, set_time,
-};
-use faults::Faults;
+use convert::{attr, file_type, missing, rename, set_time};
 
 /// Bytes that one READ or WRITE message may carry: the most that the kernel offers unprivileged.
 const LARGEST_TRANSFER: u32 = 1 << 20;
@@ -64,7 +63,10 @@ macro_rules! or_error {
     ($adapter:expr, $operation:expr, $ino:expr, $reply:expr, $result:expr) => {
         match $result {
             Ok(value) => value,
-            Err(error) => return $reply.error($adapter.faults.answer($operation, $ino, &error)),
+            Err(error) => {
+                let errno = $adapter.faults.answer($operation, $ino, &error);
+                return $reply.error(fuser::Errno::from_i32(errno.raw_os_error()));
+            }
         }
     };
 }
@@ -103,23 +105,6 @@ impl Adapter {
         directory: bool,
     ) -> Result<Creation> {
         duties::creation(&*self.tree, asker(request), parent.0, mode, umask, directory)
-    }
-
-    /// Hands the entries of a directory from `cookie` on to `add` until it says that the reply is
-    /// full. Entries are collected in batches first, so that `add` may ask the tree. A failure
-    /// after the first batch waits for the next call: the kernel shall have what it holds.
-    fn list(
-        &self,
-        directory: Ino,
-        cookie: u64,
-        mut add: impl FnMut(&[u8], Ino, Kind, u64) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let mut names = Names::new(cookie);
-        let mut more = names.fill(&*self.tree, directory)?;
-        while more && names.visit(&mut add).is_continue() {
-            more = names.fill(&*self.tree, directory).unwrap_or(false);
-        }
-        Ok(())
     }
 }
 
@@ -189,7 +174,8 @@ impl fuser::Filesystem for Adapter {
             mtime: mtime.map(set_time),
             kill_privileges: false,
         };
-        let changed = duties::change(&*self.tree, asker(request), ino.0, &changes);
+        let kills = !asker(request).keeps_set_ids();
+        let changed = duties::change(&*self.tree, ino.0, &changes, kills);
         let changed = or_error!(self, "setattr", ino.0, reply, changed);
         reply.attr(&self.caching.attr_ttl, &attr(&changed));
     }
@@ -359,7 +345,7 @@ impl fuser::Filesystem for Adapter {
         cookie: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed = self.list(ino.0, cookie, |name, child, kind, next| {
+        let listed = list(&*self.tree, ino.0, cookie, |name, child, kind, next| {
             if reply.add(INodeNo(child), next, file_type(kind), OsStr::from_bytes(name)) {
                 ControlFlow::Break(())
             } else {
@@ -380,7 +366,7 @@ impl fuser::Filesystem for Adapter {
     ) {
         // One TTL serves entry and attributes here.
         let ttl = self.caching.entry_ttl.min(self.caching.attr_ttl);
-        let listed = self.list(ino.0, cookie, |name, child, _, next| {
+        let listed = list(&*self.tree, ino.0, cookie, |name, child, _, next| {
             let Ok(found) = self.tree.attributes(child) else {
                 // Gone since it was listed, or broken: a lookup says which.
                 return ControlFlow::Continue(());

@@ -1,15 +1,21 @@
-//! How a view reaches somebody: the kernel's `/dev/fuse`.
+//! How a view reaches somebody: the host kernel's `/dev/fuse`, or a guest's virtiofs.
 
 mod caching;
 mod duties;
+mod faults;
 mod fuse;
+mod fuse_message;
+mod kernel_values;
 mod mount;
 mod mount_error;
 mod mount_table;
+mod names;
+mod virtiofs;
 
 pub use caching::Caching;
 pub use mount::{Mount, MountOptions, Unmounted, Unmounter, clean_stale};
 pub use mount_error::MountError;
+pub use virtiofs::{VirtiofsError, VirtiofsServer};
 
 #[cfg(test)]
 mod tests;

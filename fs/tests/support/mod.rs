@@ -5,8 +5,11 @@
 pub mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
 
+use outcrop_fs::filesystem::DataSink;
 use outcrop_fs::layer::{Entry, Layer};
 use outcrop_fs::{Kind, Metadata, Xattrs};
 
@@ -82,6 +85,28 @@ pub fn flatten(layer: &dyn Layer) -> BTreeMap<Vec<u8>, Seen> {
         .collect()
 }
 
+#[derive(Default)]
+struct Collected(Vec<u8>);
+
+impl DataSink for Collected {
+    fn bytes(&mut self, bytes: &[u8]) -> outcrop_fs::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn zeros(&mut self, count: u64) -> outcrop_fs::Result<()> {
+        self.0.resize(self.0.len() + count as usize, 0);
+        Ok(())
+    }
+
+    fn file(&mut self, file: &File, offset: u64, length: u64) -> std::io::Result<u64> {
+        let mut bytes = vec![0; length as usize];
+        let count = file.read_at(&mut bytes, offset)?;
+        self.0.extend_from_slice(&bytes[..count]);
+        Ok(count as u64)
+    }
+}
+
 /// Reads a file in odd pieces, and checks its data runs against its bytes.
 pub fn read_all(layer: &dyn Layer, entry: Entry) -> Vec<u8> {
     let size = layer.metadata(entry).unwrap().size;
@@ -96,6 +121,10 @@ pub fn read_all(layer: &dyn Layer, entry: Entry) -> Vec<u8> {
     }
     assert_eq!(content.len() as u64, size);
     assert_eq!(layer.read(entry, size + 1, &mut buffer).unwrap(), 0);
+    let from = size / 3;
+    let mut handed_on = Collected::default();
+    layer.read_to(entry, from, size - from, &mut handed_on).unwrap();
+    assert!(handed_on.0 == content[from as usize..], "handed on and read are the same");
     let (mut at, mut data) = (0, 0);
     while let Some(run) = layer.next_data(entry, at).unwrap() {
         assert!(run.length > 0 && run.offset >= at);

@@ -73,8 +73,8 @@ pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> R
     let mut tree = prepare(workshop, job, Vec::new()).await?;
     let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
     // Whatever happened, the tree is only looked at again once nobody serves it.
-    let unmounted = tree.unmount();
-    let published = match outcome.and(unmounted) {
+    let ended = tree.end_service();
+    let published = match outcome.and(ended) {
         Ok(()) => finish(workshop, job, &tree, log, started).await,
         Err(error) => Err(error),
     };

@@ -21,6 +21,9 @@ pub enum BuildError {
     Mount(#[from] outcrop_fs::transport::MountError),
 
     #[error(transparent)]
+    Virtiofs(#[from] outcrop_fs::transport::VirtiofsError),
+
+    #[error(transparent)]
     Store(#[from] store::Error),
 
     #[error(transparent)]
@@ -46,6 +49,7 @@ impl BuildError {
     pub fn is_host_problem(&self) -> bool {
         match self {
             BuildError::Mount(error) => error.is_host_problem(),
+            BuildError::Virtiofs(_) => true,
             BuildError::Guest(error) => {
                 matches!(error, crate::guest::GuestError::QemuMissing { .. })
             }

@@ -91,6 +91,6 @@ async fn run(
     };
     // The tree is thrown away: there is nothing to write back.
     drop(guest);
-    tree.unmount()?;
+    tree.end_service()?;
     Ok(exit)
 }

@@ -66,7 +66,7 @@ pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> 
         Ok(())
     } else {
         let outcome = integrate(workshop, job, &mut tree, log, started).await;
-        outcome.and(tree.unmount())
+        outcome.and(tree.end_service())
     };
     let published = match integrated {
         Ok(()) => publish(workshop, job, &tree, foreign, started).await,

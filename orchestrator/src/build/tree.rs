@@ -1,4 +1,5 @@
-//! A sysroot served to one guest: mounted in the mapped view, and unmounted before it is captured.
+//! A sysroot served to one guest, over virtiofs or through a mount for QEMU's 9p server, and no longer
+//! served before it is captured.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,18 +8,24 @@ use outcrop_fs::filesystem::Creation;
 use outcrop_fs::layer::Layer;
 use outcrop_fs::node::Ino;
 use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
-use outcrop_fs::transport::{Caching, Mount, MountOptions};
+use outcrop_fs::transport::{Caching, Mount, MountOptions, VirtiofsServer};
 use outcrop_fs::view::MappedView;
 
 use super::error::{BuildError, Result};
+use crate::guest::{Root, SecurityModel, Transport};
 use crate::store::{RunDirectory, Store};
 
-/// A writable sysroot and the mount through which QEMU reaches it.
+/// A writable sysroot and the way by which a guest reaches it.
 pub struct GuestTree {
     pub sysroot: Arc<Sysroot>,
     // Dropped in this order: a directory with a mount in it cannot be removed.
-    mount: Option<Mount>,
+    service: Option<Service>,
     run: RunDirectory,
+}
+
+enum Service {
+    Mount(Mount),
+    Virtiofs(VirtiofsServer),
 }
 
 impl GuestTree {
@@ -32,7 +39,7 @@ impl GuestTree {
         zones.push(Zone { prefix: capture.as_bytes().to_vec(), policy: Policy::Capture });
         let spool_directory = Some(run.path().to_owned());
         let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
-        Ok(GuestTree { sysroot, mount: None, run })
+        Ok(GuestTree { sysroot, service: None, run })
     }
 
     pub fn make_directory(&self, path: &str) -> Result<Ino> {
@@ -45,8 +52,26 @@ impl GuestTree {
         self.run.path()
     }
 
+    /// Serves the tree to one guest; returns what becomes the guest's root. The guest is the only one
+    /// who looks and writes meanwhile.
+    pub fn serve(&mut self, transport: Transport) -> Result<Root> {
+        match transport {
+            Transport::Virtiofs => {
+                let socket = self.run.path().join("virtiofs.socket");
+                let tree = self.sysroot.clone();
+                let server = VirtiofsServer::start(tree, &socket, Caching::immutable())?;
+                self.service = Some(Service::Virtiofs(server));
+                Ok(Root::Virtiofs { socket })
+            }
+            Transport::NineP => {
+                let export = self.mount()?;
+                Ok(Root::NineP { export, security_model: SecurityModel::MappedXattr })
+            }
+        }
+    }
+
     /// Mounts the mapped view for QEMU; returns the mount point.
-    pub fn mount(&mut self) -> Result<PathBuf> {
+    fn mount(&mut self) -> Result<PathBuf> {
         let mountpoint = self.run.path().join("mnt");
         std::fs::create_dir(&mountpoint).map_err(|source| {
             BuildError::FileSystem(outcrop_fs::Error::host(
@@ -57,16 +82,19 @@ impl GuestTree {
         })?;
         let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
         let view = MappedView::new(self.sysroot.clone(), uid.as_raw(), gid.as_raw());
-        // QEMU is the only one who looks and writes, and it does so through this mount.
         let options = MountOptions { caching: Caching::immutable(), ..MountOptions::default() };
-        self.mount = Some(Mount::start(Arc::new(view), &mountpoint, &options)?);
+        let mount = Mount::start(Arc::new(view), &mountpoint, &options)?;
+        self.service = Some(Service::Mount(mount));
         Ok(mountpoint)
     }
 
-    /// Takes the mount away, which writes back what the host's kernel still holds.
-    pub fn unmount(&mut self) -> Result<()> {
-        if let Some(mount) = self.mount.take() {
-            mount.unmount()?;
+    /// Ends the service. Afterwards nothing changes the tree any more, and a mount has written back
+    /// what the host's kernel still held.
+    pub fn end_service(&mut self) -> Result<()> {
+        match self.service.take() {
+            Some(Service::Mount(mount)) => drop(mount.unmount()?),
+            Some(Service::Virtiofs(server)) => server.stop(),
+            None => {}
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::error::{BuildError, Result};
 use super::event::{Event, Observer};
 use super::tree::GuestTree;
 use crate::compile::CompileService;
-use crate::guest::{Accelerator, GuestOptions, Root, SecurityModel};
+use crate::guest::{Accelerator, GuestOptions, Transport};
 use crate::kit::Kit;
 use crate::store::{Artifact, Key, Store};
 
@@ -33,6 +33,8 @@ pub struct Workshop {
     pub jobs: u32,
     /// Memory of a guest in MiB.
     pub memory: u32,
+    /// How guests reach their sysroots.
+    pub transport: Transport,
     base: OnceCell<Base>,
 }
 
@@ -57,7 +59,19 @@ impl Workshop {
         let jobs = if compile.is_some() { 3 } else { 1 };
         let base = OnceCell::new();
         let memory = GUEST_MEMORY;
-        Workshop { store, kit, agent, accelerator, compile, observer, jobs, memory, base }
+        let transport = Transport::NineP;
+        Workshop {
+            store,
+            kit,
+            agent,
+            accelerator,
+            compile,
+            observer,
+            jobs,
+            memory,
+            transport,
+            base,
+        }
     }
 
     pub fn notice(&self, text: impl Into<String>) {
@@ -125,16 +139,16 @@ impl Workshop {
         Ok(layers)
     }
 
-    /// Mounts a tree for a guest whose root it becomes; `compile`: with the compile service.
+    /// Serves a tree to a guest whose root it becomes; `compile`: with the compile service.
     pub fn guest_options(&self, tree: &mut GuestTree, compile: bool) -> Result<GuestOptions> {
-        let export = tree.mount()?;
+        let root = tree.serve(self.transport)?;
         let run = tree.run_directory();
         let initramfs = self.kit.initramfs_for(&self.agent)?;
         let mut options =
             GuestOptions::new(self.kit.architecture().qemu.clone(), self.kit.kernel(), initramfs);
         options.memory_mib = self.memory;
         options.accelerator = self.accelerator;
-        options.root = Root::NineP { export, security_model: SecurityModel::MappedXattr };
+        options.root = root;
         options.console_log = Some(run.join("console.log"));
         if let (Some(service), true) = (&self.compile, compile) {
             let fault =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::export::Format;
 use crate::guest::{BootOptions, Disk, boot_command, boot_interactive};
-use crate::kit::{Kit, Kits, find_agent};
+use crate::kit::{Kit, Kits, cpio, find_agent};
 
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
@@ -182,38 +182,10 @@ fn has_init(path: &Path) -> CommandResult<bool> {
     let mut reader = std::io::BufReader::new(file);
     let start = reader.fill_buf().map_err(fault)?;
     if start.starts_with(&[0x1f, 0x8b]) {
-        Ok(finds_init(flate2::bufread::MultiGzDecoder::new(reader)).unwrap_or(true))
+        Ok(cpio::contains(flate2::bufread::MultiGzDecoder::new(reader), b"init").unwrap_or(true))
     } else if start.starts_with(b"0707") {
-        Ok(finds_init(reader).unwrap_or(true))
+        Ok(cpio::contains(reader, b"init").unwrap_or(true))
     } else {
         Ok(true)
-    }
-}
-
-/// Walks the headers of a newc archive (110 bytes, fields of 8 hexadecimal digits; kernel
-/// documentation, driver-api/early-userspace/buffer-format.rst).
-fn finds_init(mut archive: impl Read) -> std::io::Result<bool> {
-    let damaged = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    loop {
-        let mut header = [0; 110];
-        archive.read_exact(&mut header)?;
-        let field = |at: usize| -> std::io::Result<u64> {
-            let digits = header.get(at..at + 8).ok_or_else(damaged)?;
-            let digits = std::str::from_utf8(digits).map_err(|_| damaged())?;
-            u64::from_str_radix(digits, 16).map_err(|_| damaged())
-        };
-        let (size, name_size) = (field(54)?, field(94)?);
-        let mut name = Vec::new();
-        // Header and name together are padded to 4 bytes, and so is the content.
-        let padded = (110 + name_size).next_multiple_of(4) - 110;
-        (&mut archive).take(padded).read_to_end(&mut name)?;
-        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        match name.strip_prefix(b"./").unwrap_or(name) {
-            b"init" => return Ok(true),
-            b"TRAILER!!!" => return Ok(false),
-            _ => {}
-        }
-        let mut content = (&mut archive).take(size.next_multiple_of(4));
-        std::io::copy(&mut content, &mut std::io::sink())?;
     }
 }

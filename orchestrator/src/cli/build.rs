@@ -7,10 +7,11 @@ use std::sync::Arc;
 use crate::build::event::{Event, Observer, human_duration};
 use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::{Failure, Outcome, RunOptions, run as run_plan};
+use crate::guest::TransportChoice;
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult, Exit};
-use super::guests;
+use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
 use super::project::Project;
 
@@ -29,6 +30,10 @@ pub struct Arguments {
     /// Guests at once
     #[arg(long, value_name = "N")]
     guests: Option<usize>,
+
+    /// How guests reach their sysroots
+    #[arg(long, value_enum, value_name = "TRANSPORT")]
+    transport: Option<TransportChoice>,
 
     /// After a failure go on with what does not need it
     #[arg(long, short)]
@@ -89,8 +94,8 @@ async fn build(
     }
     let guests = arguments.guests.or(project.config.guests).unwrap_or_else(default_guests);
     let options = RunOptions { guests, keep_going: arguments.keep_going };
-    let memory = project.config.memory;
-    let workshop = guests::workshop(&context, kit, observer, memory).await?;
+    let wishes = GuestWishes::new(&project.config, arguments.transport);
+    let workshop = guests::workshop(&context, kit, observer, wishes).await?;
     Ok((key, run_plan(Arc::new(workshop), plan, options).await))
 }
 

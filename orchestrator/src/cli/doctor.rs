@@ -165,6 +165,15 @@ fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
         verdict,
         "guests are emulated without it, which is slower; add yourself to the group kvm",
     ));
+    let virtiofs = runtime()
+        .map_err(|error| error.message)
+        .and_then(|runtime| runtime.block_on(guests::virtiofs(&kit)));
+    findings.push(Finding::new(
+        "guests reach their files over virtiofs",
+        Need::May,
+        virtiofs,
+        "builds use 9p without it, which is slower; QEMU 7.2 and newer have the device",
+    ));
     let compile = CompileService::probe(&kit).map(drop).map_err(|error| error.to_string());
     findings.push(Finding::new(
         "the host compiles for guests",

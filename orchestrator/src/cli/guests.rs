@@ -5,7 +5,11 @@ use std::sync::Arc;
 use crate::build::event::Observer;
 use crate::build::workshop::Workshop;
 use crate::compile::CompileService;
-use crate::guest::{Accelerator, GuestOptions, KvmVerdict, probe_kvm};
+use crate::config::Config;
+use crate::guest::{
+    Accelerator, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE, probe_kvm,
+    probe_virtiofs,
+};
 use crate::kit::{Kit, find_agent};
 
 use super::context::Context;
@@ -19,12 +23,54 @@ pub async fn accelerator(context: &Context, kit: &Kit) -> CommandResult<KvmVerdi
     Ok(probe_kvm(&options, kit.id(), &context.store.root().join("kits").join("kvm.toml")).await)
 }
 
+/// What the user wants of guests.
+pub struct GuestWishes {
+    /// MiB.
+    memory: Option<u32>,
+    transport: TransportChoice,
+}
+
+impl GuestWishes {
+    /// The command line wins over the configuration.
+    pub fn new(config: &Config, transport: Option<TransportChoice>) -> Self {
+        let transport = transport.or(config.transport).unwrap_or_default();
+        GuestWishes { memory: config.memory, transport }
+    }
+}
+
+/// Whether guests of the kit can use virtiofs here; if not, why, as one sentence.
+pub async fn virtiofs(kit: &Kit) -> Result<(), String> {
+    let has_module = kit.has_module(VIRTIOFS_MODULE).map_err(|error| error.to_string())?;
+    probe_virtiofs(&kit.architecture().qemu, has_module).await
+}
+
+/// The transport to use, and what the user is to be told of it.
+async fn transport(
+    kit: &Kit,
+    choice: TransportChoice,
+) -> CommandResult<(Transport, Option<String>)> {
+    if choice == TransportChoice::NineP {
+        return Ok((Transport::NineP, None));
+    }
+    match (virtiofs(kit).await, choice) {
+        (Ok(()), _) => Ok((Transport::Virtiofs, None)),
+        (Err(reason), TransportChoice::Virtiofs) => {
+            Err(CommandError::host(format!("virtiofs cannot be used: {reason}"))
+                .hint("--transport 9p works without it, more slowly"))
+        }
+        (Err(reason), _) => {
+            let notice = format!("guests reach their files over 9p, which is slower: {reason}");
+            Ok((Transport::NineP, Some(notice)))
+        }
+    }
+}
+
 /// Everything that builds of a kit share.
 pub async fn workshop(
     context: &Context,
     kit: Kit,
     observer: Arc<dyn Observer>,
-    memory: Option<u32>,
+    wishes: GuestWishes,
 ) -> CommandResult<Workshop> {
     kit.check()?;
     let agent = find_agent(&kit.architecture().name)?;
@@ -34,6 +80,8 @@ pub async fn workshop(
     if verdict.accelerator == Accelerator::Tcg {
         notices.push(format!("guests are emulated (TCG): {}", verdict.reason));
     }
+    let (transport, notice) = transport(&kit, wishes.transport).await?;
+    notices.extend(notice);
     let compile = match compile {
         Ok(service) => Some(service),
         Err(unavailable) => {
@@ -43,7 +91,8 @@ pub async fn workshop(
     };
     let mut workshop =
         Workshop::new(context.store.clone(), kit, agent, verdict.accelerator, compile, observer);
-    if let Some(memory) = memory {
+    workshop.transport = transport;
+    if let Some(memory) = wishes.memory {
         workshop.memory = memory;
     }
     for notice in notices {

@@ -167,6 +167,7 @@ impl From<BuildError> for CommandError {
         match error {
             BuildError::FileSystem(error) => error.into(),
             BuildError::Mount(error) => error.into(),
+            BuildError::Virtiofs(error) => CommandError::host(error.to_string()),
             BuildError::Store(error) => error.into(),
             BuildError::Kit(error) => error.into(),
             BuildError::Sources(failures) => failures.into(),

@@ -4,10 +4,11 @@ use crate::build::BuildError;
 use crate::build::plan::Work;
 use crate::build::progress::for_stderr;
 use crate::build::shell::{Errand, in_chunk, in_system};
+use crate::guest::TransportChoice;
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
-use super::guests;
+use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
 use super::project::{Project, tell_fetching};
 
@@ -29,6 +30,10 @@ pub struct Arguments {
     #[arg(long)]
     failed: bool,
 
+    /// How the guest reaches its sysroot
+    #[arg(long, value_enum, value_name = "TRANSPORT")]
+    transport: Option<TransportChoice>,
+
     /// Run this instead of an interactive shell; the command's exit status is passed on as 0 or 1
     #[arg(long, short, value_name = "CMD")]
     command: Option<String>,
@@ -44,9 +49,9 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         Some(script) => Errand::Script(script.clone()),
         None => Errand::Interactive,
     };
-    let memory = project.config.memory;
+    let wishes = GuestWishes::new(&project.config, arguments.transport);
     let exit = run_interruptible(async {
-        let workshop = guests::workshop(&context, kit, for_stderr(), memory).await?;
+        let workshop = guests::workshop(&context, kit, for_stderr(), wishes).await?;
         let exit = match &planned.work {
             Work::Chunk(job) => in_chunk(&workshop, job, arguments.failed, &errand).await,
             Work::System(job) => in_system(&workshop, job, arguments.failed, &errand).await,

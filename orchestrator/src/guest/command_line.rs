@@ -46,6 +46,9 @@ impl SecurityModel {
 pub enum Root {
     /// A directory of the host, through QEMU's 9p server.
     NineP { export: PathBuf, security_model: SecurityModel },
+    /// A server in this process or another (`outcrop_fs::transport::VirtiofsServer`), which listens on
+    /// this unix socket.
+    Virtiofs { socket: PathBuf },
     /// None: commands run in the initramfs.
     None,
 }
@@ -89,8 +92,14 @@ pub fn command_line(recipe: &QemuRecipe, options: &MachineOptions) -> Vec<OsStri
     if let Some(descriptor) = options.control {
         line.control(descriptor);
     }
-    if let Root::NineP { export, security_model } = &options.root {
-        line.nine_p(export.as_os_str(), *security_model);
+    match &options.root {
+        Root::NineP { export, security_model } => {
+            line.nine_p(export.as_os_str(), *security_model);
+        }
+        Root::Virtiofs { socket } => {
+            line.virtiofs(recipe, socket.as_os_str(), options.memory_mib);
+        }
+        Root::None => {}
     }
     if let Some(compile) = &options.compile {
         line.compile(compile);
@@ -117,7 +126,11 @@ impl Line {
             self.words.push(word.into());
         }
         self.add("-display", "none");
-        self.add("-machine", &recipe.machine);
+        let mut machine = recipe.machine.clone();
+        if let Root::Virtiofs { .. } = options.root {
+            machine.push_str(",memory-backend=memory");
+        }
+        self.add("-machine", machine);
         match options.accelerator {
             Accelerator::Tcg => {
                 self.add("-accel", "tcg");
@@ -154,8 +167,10 @@ impl Line {
     fn modules(&self, options: &MachineOptions) -> String {
         let bus = if self.suffix == "pci" { "virtio_pci" } else { "virtio_mmio" };
         let mut names = vec![bus, "virtio_console"];
-        if let Root::NineP { .. } = options.root {
-            names.extend(["9p", "9pnet_virtio"]);
+        match options.root {
+            Root::NineP { .. } => names.extend(["9p", "9pnet_virtio"]),
+            Root::Virtiofs { .. } => names.push("virtiofs"),
+            Root::None => {}
         }
         if options.compile.is_some() {
             names.push("virtio_net");
@@ -177,6 +192,18 @@ impl Line {
         self.add("-fsdev", value);
         let device = format!("virtio-9p-{},fsdev=root,mount_tag={ROOT_TAG}", self.suffix);
         self.add("-device", device);
+    }
+
+    /// The server works on the guest's memory itself, so that must be shared.
+    fn virtiofs(&mut self, recipe: &QemuRecipe, socket: &OsStr, memory_mib: u32) {
+        let memory = format!("memory-backend-memfd,id=memory,size={memory_mib}M,share=on");
+        self.add("-object", memory);
+        let mut value = OsString::from("socket,id=root,path=");
+        value.push(escape(socket));
+        self.add("-chardev", value);
+        // With fewer descriptors the guest would have to cut its transfers.
+        let device = recipe.virtiofs_device();
+        self.add("-device", format!("{device},chardev=root,tag={ROOT_TAG},queue-size=1024"));
     }
 
     fn compile(&mut self, compile: &CompileForward) {
@@ -310,6 +337,22 @@ mod tests {
             values(&words, "-fsdev"),
             ["local,id=root,path=/tmp/a,,b,security_model=mapped-xattr,multidevs=forbid"]
         );
+    }
+
+    #[test]
+    fn virtiofs_needs_shared_memory_of_the_guests_size() {
+        let mut options = options();
+        options.root = Root::Virtiofs { socket: "a,b.socket".into() };
+        let words = words(&recipe("pc"), &options);
+        assert_eq!(values(&words, "-machine"), ["pc,memory-backend=memory"]);
+        assert_eq!(
+            values(&words, "-object"),
+            ["memory-backend-memfd,id=memory,size=512M,share=on"]
+        );
+        assert!(values(&words, "-chardev").contains(&"socket,id=root,path=a,,b.socket"));
+        let device = "vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024";
+        assert!(values(&words, "-device").contains(&device));
+        assert!(values(&words, "-append")[0].ends_with(",virtio_console,virtiofs"));
     }
 
     #[test]

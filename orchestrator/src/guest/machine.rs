@@ -109,6 +109,13 @@ impl GuestOptions {
                 options: NINE_P_OPTIONS.into(),
                 read_only: self.read_only_root,
             }),
+            // Everything there is to agree on, both sides agree on in INIT.
+            Root::Virtiofs { .. } => Some(protocol::Root {
+                source: ROOT_TAG.into(),
+                file_system: "virtiofs".into(),
+                options: Vec::new(),
+                read_only: self.read_only_root,
+            }),
             Root::None => None,
         };
         let temporary = |(path, options): &(String, String)| Temporary {
@@ -394,13 +401,7 @@ impl Feed {
 async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
     readable("cannot open the kernel", &options.kernel)?;
     readable("cannot open the initramfs", &options.initramfs)?;
-    if let Root::NineP { export, .. } = &options.root {
-        std::fs::read_dir(export).map_err(|source| GuestError::Host {
-            doing: "cannot open the sysroot",
-            path: export.clone(),
-            source,
-        })?;
-    }
+    let (root, directory) = reachable(&options.root)?;
     let no_channel = |source| GuestError::Host {
         doing: "cannot create",
         path: PathBuf::from("the control channel"),
@@ -410,11 +411,11 @@ async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
     ours.set_nonblocking(true).map_err(no_channel)?;
     let stream = UnixStream::from_std(ours).map_err(no_channel)?;
     let machine = MachineOptions {
-        kernel: options.kernel.clone(),
-        initramfs: Some(options.initramfs.clone()),
+        kernel: absolute(&options.kernel)?,
+        initramfs: Some(absolute(&options.initramfs)?),
         memory_mib: options.memory_mib,
         accelerator: options.accelerator,
-        root: options.root.clone(),
+        root,
         compile: options.compile.clone(),
         control: Some(std::os::fd::AsRawFd::as_raw_fd(&theirs)),
         disk: None,
@@ -422,6 +423,9 @@ async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
     };
     let mut qemu = Launch::new(&options.recipe.binary);
     qemu.command().args(command_line(&options.recipe, &machine));
+    if let Some(directory) = directory {
+        qemu.command().current_dir(directory);
+    }
     qemu.inherit(theirs.into());
     if let Some(log) = &options.console_log {
         qemu.log_to(log);
@@ -431,6 +435,37 @@ async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
         source,
     })?;
     Ok(Link::new(qemu, stream, options.console_log.clone()))
+}
+
+/// The root as QEMU is to be told it, and the directory to run it in. A socket is told by its name
+/// alone: its address has no room for long paths.
+fn reachable(root: &Root) -> Result<(Root, Option<PathBuf>), GuestError> {
+    let fault = |path: &Path| {
+        let path = path.to_owned();
+        |source| GuestError::Host { doing: "cannot open the sysroot", path, source }
+    };
+    match root {
+        Root::NineP { export, .. } => {
+            std::fs::read_dir(export).map_err(fault(export))?;
+            Ok((root.clone(), None))
+        }
+        Root::Virtiofs { socket } => {
+            std::fs::metadata(socket).map_err(fault(socket))?;
+            let place = std::path::absolute(socket).map_err(fault(socket))?;
+            let name = place.file_name().unwrap_or_default();
+            let root = Root::Virtiofs { socket: PathBuf::from(name) };
+            Ok((root, place.parent().map(Path::to_owned)))
+        }
+        Root::None => Ok((Root::None, None)),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, GuestError> {
+    std::path::absolute(path).map_err(|source| GuestError::Host {
+        doing: "cannot find",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(super) fn readable(doing: &'static str, path: &Path) -> Result<(), GuestError> {

@@ -17,6 +17,7 @@ mod probe;
 mod recipe;
 mod serial;
 mod terminal;
+mod transport;
 
 pub use boot::{BootOptions, BootOutput, boot_command, boot_interactive};
 pub use command::{Command, Exit};
@@ -30,3 +31,4 @@ pub use outcrop_guest::protocol::{Outcome, Program, Stream};
 pub use probe::{KvmVerdict, probe_kvm};
 pub use recipe::{Accelerator, QemuRecipe};
 pub use terminal::TerminalEvent;
+pub use transport::{Transport, TransportChoice, VIRTIOFS_MODULE, probe_virtiofs};

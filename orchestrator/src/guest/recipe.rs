@@ -30,6 +30,10 @@ impl QemuRecipe {
             "pci"
         }
     }
+
+    pub(super) fn virtiofs_device(&self) -> String {
+        format!("vhost-user-fs-{}", self.device_suffix())
+    }
 }
 
 /// What carries out the guest's instructions.

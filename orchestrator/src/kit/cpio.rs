@@ -1,9 +1,9 @@
-//! Writes cpio archives of the "newc" format, which the kernel unpacks as initramfs
+//! Writes and searches cpio archives of the "newc" format, which the kernel unpacks as initramfs
 //! (Documentation/driver-api/early-userspace/buffer-format.rst in the Linux tree).
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 /// What an entry is, with what only that kind has.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +111,36 @@ impl<W: Write> Writer<W> {
 const TRAILER: &[u8] = b"TRAILER!!!";
 const HEADER_SIZE: usize = 110;
 
+/// Whether an archive, or the first of several one after the other, has an entry of this path
+/// (relative to the root).
+pub fn contains(mut archive: impl Read, path: &[u8]) -> io::Result<bool> {
+    let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+    loop {
+        let mut header = [0; HEADER_SIZE];
+        archive.read_exact(&mut header)?;
+        let field = |at: usize| -> io::Result<u64> {
+            let digits = header.get(at..at + 8).ok_or_else(damaged)?;
+            let digits = std::str::from_utf8(digits).map_err(|_| damaged())?;
+            u64::from_str_radix(digits, 16).map_err(|_| damaged())
+        };
+        let (size, name_size) = (field(54)?, field(94)?);
+        let mut name = Vec::new();
+        // Header and name together are padded to 4 bytes, and so is the content.
+        let before = HEADER_SIZE as u64;
+        let padded = (before + name_size).next_multiple_of(4) - before;
+        (&mut archive).take(padded).read_to_end(&mut name)?;
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        if name == TRAILER {
+            return Ok(false);
+        }
+        if name.strip_prefix(b"./").unwrap_or(name) == path {
+            return Ok(true);
+        }
+        let mut content = (&mut archive).take(size.next_multiple_of(4));
+        io::copy(&mut content, &mut io::sink())?;
+    }
+}
+
 fn too_large() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "too large for a cpio archive")
 }
@@ -118,6 +148,20 @@ fn too_large() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_found_by_their_whole_path() {
+        let mut writer = Writer::new(Vec::new());
+        writer.add(b"lib", Entry::Directory, Owner::root(0o755)).unwrap();
+        writer.add(b"lib/odd", Entry::File(b"12345"), Owner::root(0o644)).unwrap();
+        writer.add(b"init", Entry::File(b"x"), Owner::root(0o755)).unwrap();
+        let archive = writer.finish().unwrap();
+        let has = |path: &[u8]| contains(archive.as_slice(), path).unwrap();
+        assert!(has(b"init") && has(b"lib/odd") && has(b"lib"));
+        assert!(!has(b"odd") && !has(b"lib/od"));
+        assert!(contains(&archive[..200], b"init").is_err(), "cut short");
+        assert!(contains(&b"no archive"[..], b"init").is_err());
+    }
     use std::process::{Command, Stdio};
 
     fn sample() -> Vec<u8> {

@@ -215,6 +215,15 @@ impl Kit {
         synthetic_nodes(&self.architecture, &self.lock.packages)
     }
 
+    /// Whether the initramfs carries a kernel module, by the module's name.
+    pub fn has_module(&self, name: &str) -> Result<bool> {
+        let path = self.directory.join(MODULES);
+        let file = fs::File::open(&path).map_err(Error::host("cannot open", &path))?;
+        let module = format!("{}/{name}.ko", kernel::MODULE_DIRECTORY);
+        cpio::contains(std::io::BufReader::new(file), module.as_bytes())
+            .map_err(Error::host("cannot read", &path))
+    }
+
     /// An initramfs with this agent as `/init`, made once for each agent and kept in the kit. One that
     /// is damaged, or of modules that the kit had before it was mended, is made anew.
     pub fn initramfs_for(&self, agent: &Path) -> Result<PathBuf> {

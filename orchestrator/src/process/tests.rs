@@ -189,3 +189,20 @@ fn a_blocking_child_outlives_the_thread_that_asked_for_it() {
     let mut child = asked.join().unwrap();
     assert_eq!(child.wait(&mut || true).unwrap().unwrap().code(), Some(5));
 }
+
+#[tokio::test]
+async fn a_descriptor_that_is_not_handed_over_stays_here() {
+    let file = tempfile::tempfile().unwrap();
+    // Without the mark that std gives everything.
+    let unmarked = rustix::io::dup(&file).unwrap();
+    let handed = rustix::io::fcntl_dupfd_cloexec(&file, 0).unwrap();
+    let (unmarked_number, handed_number) = (unmarked.as_raw_fd(), handed.as_raw_fd());
+    let mut launch = shell(&format!(
+        "test -e /proc/self/fd/{unmarked_number} && echo leaked
+         test -e /proc/self/fd/{handed_number} && echo handed"
+    ));
+    launch.inherit(handed);
+    let mut process = launch.spawn().await.unwrap();
+    process.wait().await.unwrap();
+    assert_eq!(process.tail().text(), "handed\n");
+}

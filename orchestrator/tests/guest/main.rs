@@ -9,6 +9,7 @@
 
 mod kit;
 mod system;
+mod virtiofs;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

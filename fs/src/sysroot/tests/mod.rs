@@ -15,11 +15,14 @@ mod state_machine;
 mod threads;
 mod zones;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::{Options, Policy, Sysroot, Zone};
 use crate::error::{Errno, Result};
-use crate::filesystem::{Creation, Filesystem, Rename, SetAttributes, SetXattr};
+use crate::filesystem::{Creation, DataSink, Filesystem, Rename, SetAttributes, SetXattr};
 use crate::layer::Layer;
 use crate::node::{Attributes, Ino, Kind};
 use layer::MemoryLayer;
@@ -70,7 +73,35 @@ fn content_of(sysroot: &Sysroot, ino: Ino) -> Vec<u8> {
     let read = sysroot.read(ino, 0, &mut buffer).unwrap();
     assert_eq!(read, size, "a read gives everything up to the size");
     buffer.truncate(read);
+    // From somewhere in the middle, as a transport takes it.
+    let from = size / 3;
+    let mut handed_on = Collected::default();
+    let count = sysroot.read_to(ino, from as u64, size + 10, &mut handed_on).unwrap();
+    assert_eq!(count, size - from);
+    assert_eq!(handed_on.0, buffer[from..], "handed on and read are the same");
     buffer
+}
+
+#[derive(Default)]
+struct Collected(Vec<u8>);
+
+impl DataSink for Collected {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn zeros(&mut self, count: u64) -> Result<()> {
+        self.0.resize(self.0.len() + count as usize, 0);
+        Ok(())
+    }
+
+    fn file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<u64> {
+        let mut bytes = vec![0; length as usize];
+        let count = file.read_at(&mut bytes, offset)?;
+        self.0.extend_from_slice(&bytes[..count]);
+        Ok(count as u64)
+    }
 }
 
 /// The names of a directory, without the dots, in the order reported.

@@ -2,20 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType, INodeNo, RenameFlags, TimeOrNow};
 
-use crate::error::Result;
-use crate::filesystem::{Allocate, Filesystem, Rename, SetTime};
-use crate::node::{Attributes, Device, Ino, Kind, Timestamp};
+use crate::filesystem::{Rename, SetTime};
+use crate::node::{Attributes, Kind, Timestamp};
+use crate::transport::kernel_values::encode_kernel_device;
 
 /// `st_blksize`: the page, as every other file system says.
 const BLOCK_SIZE: u32 = 4096;
-/// The kernel's own device numbers have 12 and 20 bits (`include/linux/kdev_t.h`).
-const LARGEST_MAJOR: u32 = (1 << 12) - 1;
-const LARGEST_MINOR: u32 = (1 << 20) - 1;
 
 pub(super) fn file_type(kind: Kind) -> FileType {
     match kind {
@@ -103,20 +99,6 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     })
 }
 
-/// The kernel's 32-bit form. What does not fit cannot exist in any Linux file system; it is shown
-/// as the largest number rather than as somebody else's.
-pub(super) fn encode_kernel_device(device: Device) -> u32 {
-    let (major, minor) = (device.major.min(LARGEST_MAJOR), device.minor.min(LARGEST_MINOR));
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
-}
-
-pub(super) fn decode_kernel_device(encoded: u32) -> Device {
-    Device {
-        major: (encoded >> 8) & LARGEST_MAJOR,
-        minor: (encoded & 0xff) | ((encoded >> 12) & !0xff),
-    }
-}
-
 pub(super) fn rename(flags: RenameFlags) -> Rename {
     if flags.is_empty() {
         Rename::Replace
@@ -126,72 +108,6 @@ pub(super) fn rename(flags: RenameFlags) -> Rename {
         Rename::Exchange
     } else {
         Rename::Unsupported
-    }
-}
-
-/// The core's word for fallocate(2)'s `mode`; `None` for what no tree offers.
-pub(super) fn allocation(mode: i32) -> Option<Allocate> {
-    const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
-    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
-    const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
-    const ZERO_KEEP: i32 = ZERO | KEEP;
-    match mode {
-        0 => Some(Allocate::Reserve),
-        KEEP => Some(Allocate::ReserveKeepSize),
-        PUNCH => Some(Allocate::PunchHole),
-        ZERO => Some(Allocate::ZeroRange),
-        ZERO_KEEP => Some(Allocate::ZeroRangeKeepSize),
-        _ => None,
-    }
-}
-
-/// A batch of a directory's entries. Batches grow: most directories fit the first, and a large
-/// one is read in few calls.
-pub(super) struct Names {
-    cookie: u64,
-    batch: usize,
-    bytes: Vec<u8>,
-    /// End of the name in `bytes`, inode, kind, cookie of the next.
-    entries: Vec<(usize, Ino, Kind, u64)>,
-}
-
-impl Names {
-    const FIRST_BATCH: usize = 32;
-    const LARGEST_BATCH: usize = 512;
-
-    pub(super) fn new(cookie: u64) -> Self {
-        Names { cookie, batch: Self::FIRST_BATCH, bytes: Vec::new(), entries: Vec::new() }
-    }
-
-    /// Reads the next batch; false at the end of the directory.
-    pub(super) fn fill(&mut self, tree: &dyn Filesystem, directory: Ino) -> Result<bool> {
-        self.bytes.clear();
-        self.entries.clear();
-        let (batch, bytes, entries) = (self.batch, &mut self.bytes, &mut self.entries);
-        tree.read_directory(directory, self.cookie, &mut |entry| {
-            bytes.extend_from_slice(entry.name);
-            entries.push((bytes.len(), entry.ino, entry.kind, entry.cookie));
-            if entries.len() < batch { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        self.batch = batch.saturating_mul(2).min(Self::LARGEST_BATCH);
-        match self.entries.last() {
-            Some((.., next)) => self.cookie = *next,
-            None => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    pub(super) fn visit(
-        &self,
-        visit: &mut impl FnMut(&[u8], Ino, Kind, u64) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let mut start = 0;
-        for (end, ino, kind, next) in &self.entries {
-            let name = self.bytes.get(start..*end).unwrap_or_default();
-            visit(name, *ino, *kind, *next)?;
-            start = *end;
-        }
-        ControlFlow::Continue(())
     }
 }
 

@@ -17,12 +17,6 @@ proptest! {
         let asked = TimeOrNow::SpecificTime(as_fuser_decodes(seconds, nanoseconds));
         prop_assert_eq!(set_time(asked), SetTime::At(Timestamp::new(seconds, nanoseconds)));
     }
-
-    #[test]
-    fn kernel_devices_round_trip(major in 0..=LARGEST_MAJOR, minor in 0..=LARGEST_MINOR) {
-        let device = Device { major, minor };
-        prop_assert_eq!(decode_kernel_device(encode_kernel_device(device)), device);
-    }
 }
 
 #[test]
@@ -35,16 +29,4 @@ fn times_before_1970_count_nanoseconds_forward() {
 fn a_time_beyond_the_clock_does_not_panic() {
     system_time(Timestamp::new(i64::MIN, 0));
     system_time(Timestamp::new(i64::MAX, 999_999_999));
-}
-
-#[test]
-fn kernel_devices_agree_with_the_c_library_where_both_fit() {
-    let device = Device { major: 259, minor: 0x12345 };
-    assert_eq!(u64::from(encode_kernel_device(device)), libc::makedev(259, 0x12345));
-}
-
-#[test]
-fn devices_too_large_for_the_kernel_are_not_taken_for_others() {
-    let shown = decode_kernel_device(encode_kernel_device(Device { major: 4096, minor: 1 << 20 }));
-    assert_eq!(shown, Device { major: LARGEST_MAJOR, minor: LARGEST_MINOR });
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
-use crate::error::Error;
+use crate::error::{Errno, Error};
 use crate::node::Ino;
 
 /// A broken disk must not fill another one with its log.
@@ -19,11 +19,11 @@ pub(super) struct Faults {
 
 impl Faults {
     /// The number to answer with. The first fault of an operation on an inode is logged.
-    pub(super) fn answer(&self, operation: &'static str, ino: Ino, error: &Error) -> fuser::Errno {
+    pub(super) fn answer(&self, operation: &'static str, ino: Ino, error: &Error) -> Errno {
         if error.is_fault() && self.is_news(operation, ino) {
             log::error!("{operation} of inode {ino}: {error}");
         }
-        fuser::Errno::from_i32(error.errno().raw_os_error())
+        error.errno()
     }
 
     fn is_news(&self, operation: &'static str, ino: Ino) -> bool {
@@ -41,7 +41,6 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Errno;
 
     #[test]
     fn a_fault_is_news_once_per_operation_and_inode() {
@@ -64,9 +63,9 @@ mod tests {
     fn faults_and_refusals_become_errnos() {
         let faults = Faults::default();
         let refused = Error::Os(Errno::NOTEMPTY);
-        assert_eq!(faults.answer("rmdir", 2, &refused).code(), libc::ENOTEMPTY);
+        assert_eq!(faults.answer("rmdir", 2, &refused), Errno::NOTEMPTY);
         assert!(faults.logged.lock().is_empty());
         let broken = Error::malformed("a.tar", "cut short");
-        assert_eq!(faults.answer("read", 2, &broken).code(), libc::EIO);
+        assert_eq!(faults.answer("read", 2, &broken), Errno::IO);
     }
 }

@@ -1,0 +1,22 @@
+//! virtiofs: a guest's kernel asks, our own process answers (docs/virtiofs.md).
+//!
+//! ```text
+//! guest ─ virtio queue ─► device ─ message ─► session ─► Filesystem
+//!         (guest memory)            ◄─ reply ─┘
+//! ```
+//!
+//! QEMU only introduces both sides to each other over a unix socket (vhost-user); requests and
+//! replies lie in the guest's memory, which is mapped here. No privilege is needed on either side.
+
+mod device;
+mod error;
+mod guest_memory;
+mod holds;
+mod server;
+mod session;
+
+pub use error::VirtiofsError;
+pub use server::VirtiofsServer;
+
+#[cfg(test)]
+mod session_tests;

@@ -1,0 +1,556 @@
+//! What a guest's messages mean for the tree (docs/virtiofs.md). Knows no queue and no guest memory.
+
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::holds::Holds;
+use crate::error::{Errno, Error, Result};
+use crate::filesystem::{DataSink, Filesystem, SetAttributes};
+use crate::node::{Attributes, Ino, Kind};
+use crate::transport::caching::Caching;
+use crate::transport::duties::{self, Asker};
+use crate::transport::faults::Faults;
+use crate::transport::fuse_message::{
+    Create, DirectoryListing, Entry, Features, Header, InitialReply, InitialRequest, Lifetime,
+    MalformedMessage, OLDEST_MINOR, OpenFlags, Operation, REPLY_HEADER, REQUEST_HEADER,
+    RenameRequest, Reply, XattrFlags, forgotten, reply_header,
+};
+use crate::transport::names::list;
+
+/// Bytes that one READ or WRITE may carry: what a queue of 1024 descriptors of a page can.
+const LARGEST_TRANSFER: u32 = 1 << 20;
+const PAGE: u32 = 4096;
+/// The longest request: a full WRITE, its own fields, and room for what may be said besides.
+pub(super) const LONGEST_REQUEST: usize = LARGEST_TRANSFER as usize + PAGE as usize;
+/// Reads ahead and other requests that nobody waits for.
+const BACKGROUND_REQUESTS: u16 = 64;
+/// A copy's reply counts in 32 bits; a caller goes on where a short copy stopped.
+const LARGEST_COPY: u64 = 1 << 30;
+/// An xattr's value, or a list of names, is never longer for a Linux kernel.
+const LARGEST_XATTR: usize = 65_536;
+
+const SET_GROUP: u16 = 0o2000;
+const ACCESS_MODE: u32 = 3;
+
+/// Where a reply goes: the parts of guest memory that the request offers for it.
+pub(super) trait ReplySpace: DataSink {
+    /// Bytes in all.
+    fn room(&self) -> usize;
+
+    /// Lets the next bytes go to a position; those between are left as they are.
+    fn go_to(&mut self, position: usize);
+}
+
+/// One tree, served to one guest after the other.
+pub(super) struct Session {
+    tree: Arc<dyn Filesystem>,
+    caching: Caching,
+    holds: Holds,
+    faults: Faults,
+    /// Nothing may reach the tree any more: somebody believes it to be finished.
+    closed: AtomicBool,
+}
+
+/// How a request was answered.
+enum Answer {
+    Reply(Reply),
+    /// Bytes after the header: those of the buffer, which leaves room for the header.
+    Buffered,
+    /// So many bytes, which are in the reply space already.
+    Placed(usize),
+    /// Nobody waits for one.
+    None,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Answer::Reply(reply)
+    }
+}
+
+thread_local! {
+    /// One reply: every thread answers one request at a time.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Session {
+    pub(super) fn new(tree: Arc<dyn Filesystem>, caching: Caching) -> Self {
+        let holds = Holds::new(&*tree);
+        let closed = AtomicBool::new(false);
+        Session { tree, caching, holds, faults: Faults::default(), closed }
+    }
+
+    /// The guest is gone: gives back what it held.
+    pub(super) fn guest_has_gone(&self) {
+        self.holds.give_all_back(&*self.tree);
+    }
+
+    /// Answers everything with `ENOTCONN` from now on.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Answers one request; returns the bytes of the reply, 0 where there is none.
+    pub(super) fn answer(&self, message: &[u8], space: &mut dyn ReplySpace) -> usize {
+        let header = match Header::parse(message) {
+            Ok(header) => header,
+            // There is nobody to answer to.
+            Err(error) => {
+                log::debug!("virtiofs: {error}");
+                return 0;
+            }
+        };
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let answer = match Operation::parse(&header, message) {
+                Ok(_) if self.is_closed() => failed(Errno::NOTCONN),
+                Ok(operation) => {
+                    let label = operation.label();
+                    self.perform(&header, operation, buffer, space).unwrap_or_else(|error| {
+                        failed(self.faults.answer(label, header.node, &error))
+                    })
+                }
+                Err(MalformedMessage::UnknownOperation(_)) => failed(Errno::NOSYS),
+                Err(error) => {
+                    log::debug!("virtiofs: operation {}: {error}", header.operation);
+                    failed(Errno::INVAL)
+                }
+            };
+            let sent = send(&answer, header.unique, buffer, space);
+            sent.unwrap_or_else(|error| {
+                log::debug!("virtiofs: operation {}: {error}", header.operation);
+                0
+            })
+        })
+    }
+
+    fn perform(
+        &self,
+        header: &Header,
+        operation: Operation<'_>,
+        buffer: &mut Vec<u8>,
+        space: &mut dyn ReplySpace,
+    ) -> Result<Answer> {
+        let (tree, node) = (&*self.tree, header.node);
+        match operation {
+            Operation::Initialise(offer) => self.initialise(&offer),
+            Operation::Destroy => {
+                self.guest_has_gone();
+                done(Ok(()))
+            }
+            Operation::Forget { count } => {
+                self.holds.give_back(tree, node, count);
+                Ok(Answer::None)
+            }
+            Operation::BatchForget { list } => {
+                for (ino, count) in forgotten(list) {
+                    self.holds.give_back(tree, ino, count);
+                }
+                Ok(Answer::None)
+            }
+            // The request itself is answered, perhaps already: interrupting it would not be faster.
+            Operation::Interrupt => Ok(Answer::None),
+            Operation::Read { offset, size } => self.read(node, offset, size, space),
+            Operation::Write { offset, data, kill_set_ids } => {
+                duties::drop_privileges(tree, node, kill_set_ids)?;
+                tree.write(node, offset, data)?;
+                let count = u32::try_from(data.len()).map_err(|_| Errno::INVAL)?;
+                Ok(Reply::Written(count).into())
+            }
+            Operation::Lookup { name } => self.lookup(node, name),
+            Operation::Link { node: linked, name } => self.entry(tree.link(linked, node, name)),
+            Operation::MakeSymlink { .. }
+            | Operation::MakeNode { .. }
+            | Operation::MakeDirectory { .. }
+            | Operation::Create(_)
+            | Operation::MakeTemporary(_) => self.make(header, operation),
+            Operation::Unlink { name } => done(tree.unlink(node, name)),
+            Operation::RemoveDirectory { name } => done(tree.remove_directory(node, name)),
+            Operation::Rename(RenameRequest { name, new_parent, new_name, how }) => {
+                done(tree.rename(node, name, new_parent, new_name, how))
+            }
+            Operation::ReadDirectory { cookie, size } => {
+                self.read_directory(node, cookie, size, buffer, space)
+            }
+            Operation::ReadDirectoryPlus { cookie, size } => {
+                self.read_directory_plus(node, cookie, size, buffer, space)
+            }
+            Operation::GetXattr { .. }
+            | Operation::ListXattrs { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. } => self.xattr(node, operation, buffer),
+            Operation::Allocate { .. } | Operation::Seek { .. } | Operation::CopyRange { .. } => {
+                self.range(header, operation)
+            }
+            _ => self.inode(header, operation, buffer),
+        }
+    }
+
+    /// What concerns one inode, and what only needs an answer.
+    fn inode(
+        &self,
+        header: &Header,
+        operation: Operation<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Answer> {
+        let (tree, node) = (&*self.tree, header.node);
+        let lifetime = self.caching.attr_ttl;
+        match operation {
+            Operation::GetAttributes => {
+                Ok(Reply::Attributes(tree.attributes(node)?, lifetime).into())
+            }
+            Operation::ExtendedAttributes => {
+                Ok(Reply::ExtendedAttributes(tree.attributes(node)?, lifetime).into())
+            }
+            Operation::SetAttributes(changes) => {
+                let kill = changes.kill_privileges;
+                let changes = SetAttributes { kill_privileges: false, ..changes };
+                let changed = duties::change(tree, node, &changes, kill)?;
+                Ok(Reply::Attributes(changed, lifetime).into())
+            }
+            Operation::ReadLink => {
+                let target = tree.read_link(node)?;
+                put_data(buffer, &target);
+                Ok(Answer::Buffered)
+            }
+            Operation::Open { flags } => {
+                // ENOSYS once, and the kernel never asks again (FUSE_NO_OPEN_SUPPORT): right where
+                // no open can be refused and cached content is always good.
+                if tree.opens_everything() && self.caching.keep_cache {
+                    return Err(Errno::NOSYS.into());
+                }
+                if flags & ACCESS_MODE != 0 {
+                    tree.open_for_writing(node)?;
+                }
+                Ok(Reply::Opened(self.open_flags()).into())
+            }
+            Operation::OpenDirectory => {
+                // As for open; the kernel then keeps listings too, and drops them with its own
+                // changes.
+                if self.caching.keep_cache {
+                    return Err(Errno::NOSYS.into());
+                }
+                Ok(Reply::Opened(OpenFlags::default()).into())
+            }
+            Operation::Statistics => Ok(Reply::Statistics(tree.statistics()?).into()),
+            Operation::Release | Operation::ReleaseDirectory => done(Ok(())),
+            Operation::Sync | Operation::SyncDirectory | Operation::SyncAll => {
+                done(tree.sync(node))
+            }
+            Operation::Ioctl(_) => Err(Errno::NOTTY.into()),
+            // Nothing waits for close(2), locks are the kernel's own, access(2) is checked there,
+            // and files have no blocks that could be told: ENOSYS ends the questions.
+            _ => Err(Errno::NOSYS.into()),
+        }
+    }
+
+    fn initialise(&self, offer: &InitialRequest) -> Result<Answer> {
+        if !InitialReply::speaks(offer) {
+            return Ok(Reply::Initial(InitialReply::version_only()).into());
+        }
+        let needed = Features::SETXATTR_EXT.with(Features::MAX_PAGES);
+        if offer.minor < OLDEST_MINOR || !offer.features.has(needed) {
+            log::error!(
+                "virtiofs: the guest's kernel speaks version 7.{} of the FUSE protocol, and 7.{} is \
+                 the oldest that is served (Linux 5.14)",
+                offer.minor,
+                OLDEST_MINOR
+            );
+            return Err(Errno::PROTO.into());
+        }
+        // A kernel that starts anew holds nothing.
+        self.guest_has_gone();
+        let mut wanted = [
+            Features::ASYNC_READ,
+            Features::ASYNC_DIO,
+            Features::BIG_WRITES,
+            Features::PARALLEL_DIROPS,
+            Features::DO_READDIRPLUS,
+            Features::READDIRPLUS_AUTO,
+            Features::HANDLE_KILLPRIV_V2,
+            Features::INIT_EXT,
+        ]
+        .into_iter()
+        .fold(needed, Features::with);
+        wanted = wanted.with(if self.caching.keep_cache {
+            Features::CACHE_SYMLINKS
+                .with(Features::NO_OPENDIR_SUPPORT)
+                .with(Features::NO_OPEN_SUPPORT)
+        } else {
+            Features::AUTO_INVAL_DATA
+        });
+        Ok(Reply::Initial(InitialReply {
+            minor: offer.minor,
+            max_readahead: offer.max_readahead,
+            features: wanted.both(offer.features),
+            max_background: BACKGROUND_REQUESTS,
+            max_write: LARGEST_TRANSFER,
+            max_pages: (LARGEST_TRANSFER / PAGE) as u16,
+        })
+        .into())
+    }
+
+    fn open_flags(&self) -> OpenFlags {
+        OpenFlags { keep_cache: self.caching.keep_cache, cache_directory: false, no_flush: true }
+    }
+
+    fn lifetime(&self) -> Lifetime {
+        Lifetime { entry: self.caching.entry_ttl, attributes: self.caching.attr_ttl }
+    }
+
+    /// A node that the tree has granted a hold on.
+    fn held(&self, found: Attributes) -> Entry {
+        self.holds.add(found.ino);
+        Entry { attributes: Some(found), lifetime: self.lifetime() }
+    }
+
+    fn entry(&self, made: Result<Attributes>) -> Result<Answer> {
+        Ok(Reply::Entry(self.held(made?)).into())
+    }
+
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Answer> {
+        match self.tree.lookup(parent, name) {
+            Err(error) if error.errno() == Errno::NOENT && !self.caching.entry_ttl.is_zero() => {
+                Ok(Reply::Entry(Entry { attributes: None, lifetime: self.lifetime() }).into())
+            }
+            result => self.entry(result),
+        }
+    }
+
+    /// What makes a node.
+    fn make(&self, header: &Header, operation: Operation<'_>) -> Result<Answer> {
+        let (tree, parent) = (&*self.tree, header.node);
+        let creation = |mode: u32, umask: u32, directory: bool| {
+            duties::creation(tree, asker(header), parent, mode, umask, directory)
+        };
+        match operation {
+            Operation::MakeSymlink { name, target } => {
+                self.entry(tree.make_symlink(parent, name, target, creation(0o777, 0, false)?))
+            }
+            Operation::MakeNode { name, mode, device, umask } => {
+                // mknod(2) without type bits makes a file.
+                let kind = match mode & 0o170_000 {
+                    0 => Kind::File,
+                    _ => Kind::from_mode(mode, device).ok_or(Errno::INVAL)?,
+                };
+                self.entry(tree.make_node(parent, name, kind, creation(mode, umask, false)?))
+            }
+            Operation::MakeDirectory { name, mode, umask } => {
+                self.entry(tree.make_directory(parent, name, creation(mode, umask, true)?))
+            }
+            Operation::Create(Create { name, flags, mode, umask }) => {
+                let creation = creation(mode, umask, false)?;
+                let made = duties::create(tree, parent, name, creation, flags.cast_signed())?;
+                Ok(Reply::Created(self.held(made), self.open_flags()).into())
+            }
+            Operation::MakeTemporary(Create { mode, umask, .. }) => {
+                let made = tree.make_temporary(parent, creation(mode, umask, false)?)?;
+                Ok(Reply::Created(self.held(made), self.open_flags()).into())
+            }
+            _ => Err(Errno::NOSYS.into()),
+        }
+    }
+
+    fn read(&self, ino: Ino, offset: u64, size: u32, space: &mut dyn ReplySpace) -> Result<Answer> {
+        let room = space.room().saturating_sub(REPLY_HEADER);
+        let length = usize::try_from(size.min(LARGEST_TRANSFER)).unwrap_or(room).min(room);
+        space.go_to(REPLY_HEADER);
+        Ok(Answer::Placed(self.tree.read_to(ino, offset, length, space)?))
+    }
+
+    fn read_directory(
+        &self,
+        directory: Ino,
+        cookie: u64,
+        size: u32,
+        buffer: &mut Vec<u8>,
+        space: &dyn ReplySpace,
+    ) -> Result<Answer> {
+        let mut listing = listing(buffer, size, space);
+        list(&*self.tree, directory, cookie, |name, ino, kind, next| {
+            flow(listing.add(name, ino, kind, next).is_ok())
+        })?;
+        Ok(Answer::Buffered)
+    }
+
+    fn read_directory_plus(
+        &self,
+        directory: Ino,
+        cookie: u64,
+        size: u32,
+        buffer: &mut Vec<u8>,
+        space: &dyn ReplySpace,
+    ) -> Result<Answer> {
+        let mut listing = listing(buffer, size, space);
+        list(&*self.tree, directory, cookie, |name, ino, kind, next| {
+            if !listing.fits_with_attributes(name) {
+                return ControlFlow::Break(());
+            }
+            // Gone since it was listed, or broken: a lookup says which.
+            let entry = self.tree.attributes(ino).ok().map(|found| {
+                // The kernel takes no hold on these two.
+                if name == b"." || name == b".." {
+                    return Entry { attributes: Some(found), lifetime: self.lifetime() };
+                }
+                self.tree.remember(ino);
+                self.held(found)
+            });
+            flow(listing.add_with_attributes(name, entry.as_ref(), (ino, kind), next).is_ok())
+        })?;
+        Ok(Answer::Buffered)
+    }
+
+    fn xattr(&self, node: Ino, operation: Operation<'_>, buffer: &mut Vec<u8>) -> Result<Answer> {
+        let tree = &*self.tree;
+        match operation {
+            Operation::GetXattr { name, size } => sized(&tree.get_xattr(node, name)?, size, buffer),
+            Operation::ListXattrs { size } => {
+                let mut names = Vec::new();
+                for name in tree.list_xattrs(node)? {
+                    names.extend_from_slice(&name);
+                    names.push(0);
+                }
+                sized(&names, size, buffer)
+            }
+            Operation::SetXattr { name, value, flags: XattrFlags { how, kill_set_gid } } => {
+                tree.set_xattr(node, name, value, how)?;
+                if kill_set_gid {
+                    self.drop_set_gid(node)?;
+                }
+                done(Ok(()))
+            }
+            Operation::RemoveXattr { name } => done(tree.remove_xattr(node, name)),
+            _ => Err(Errno::NOSYS.into()),
+        }
+    }
+
+    fn drop_set_gid(&self, node: Ino) -> Result<()> {
+        let mode = self.tree.attributes(node)?.meta.mode;
+        if mode & SET_GROUP != 0 {
+            let mode = Some(mode & !SET_GROUP);
+            let changes = SetAttributes { mode, ..SetAttributes::default() };
+            self.tree.set_attributes(node, &changes)?;
+        }
+        Ok(())
+    }
+
+    fn range(&self, header: &Header, operation: Operation<'_>) -> Result<Answer> {
+        let (tree, node) = (&*self.tree, header.node);
+        match operation {
+            Operation::Allocate { offset, length, how } => {
+                let how = how.ok_or(Errno::OPNOTSUPP)?;
+                duties::drop_privileges_for(tree, node, asker(header))?;
+                done(tree.allocate(node, offset, length, how))
+            }
+            Operation::Seek { offset, seek } => {
+                let found = tree.seek(node, offset, seek.ok_or(Errno::INVAL)?)?;
+                Ok(Reply::Position(found).into())
+            }
+            Operation::CopyRange { offset, to, to_offset, length, wide } => {
+                duties::drop_privileges_for(tree, to, asker(header))?;
+                let length = length.min(LARGEST_COPY);
+                let copied = tree.copy_range(node, offset, to, to_offset, length)?;
+                if wide {
+                    return Ok(Reply::Copied(copied).into());
+                }
+                Ok(Reply::Written(u32::try_from(copied).unwrap_or(u32::MAX)).into())
+            }
+            _ => Err(Errno::NOSYS.into()),
+        }
+    }
+}
+
+fn asker(header: &Header) -> Asker {
+    Asker { uid: header.uid, gid: header.gid }
+}
+
+fn done(result: Result<()>) -> Result<Answer> {
+    result.map(|()| Reply::Done.into())
+}
+
+fn failed(errno: Errno) -> Answer {
+    Reply::Failed(errno).into()
+}
+
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+/// A listing behind the room for a header, as long as was asked for and fits.
+fn listing<'a>(buffer: &'a mut Vec<u8>, size: u32, space: &dyn ReplySpace) -> DirectoryListing<'a> {
+    buffer.resize(REPLY_HEADER, 0);
+    let room = space.room().saturating_sub(REPLY_HEADER);
+    let asked = usize::try_from(size.min(LARGEST_TRANSFER)).unwrap_or(room);
+    DirectoryListing::new(buffer, asked.min(room))
+}
+
+fn put_data(buffer: &mut Vec<u8>, data: &[u8]) {
+    buffer.resize(REPLY_HEADER, 0);
+    buffer.extend_from_slice(data);
+}
+
+/// The xattr size protocol: 0 asks for the size, anything smaller than the value is ERANGE.
+fn sized(value: &[u8], size: u32, buffer: &mut Vec<u8>) -> Result<Answer> {
+    if value.len() > LARGEST_XATTR {
+        return Err(Errno::TOOBIG.into());
+    }
+    let length = u32::try_from(value.len()).map_err(|_| Errno::TOOBIG)?;
+    if size == 0 {
+        return Ok(Reply::XattrSize(length).into());
+    }
+    if length > size {
+        return Err(Errno::RANGE.into());
+    }
+    put_data(buffer, value);
+    Ok(Answer::Buffered)
+}
+
+/// Puts an answer into its space; returns the bytes of the reply.
+fn send(
+    answer: &Answer,
+    unique: u64,
+    buffer: &mut Vec<u8>,
+    space: &mut dyn ReplySpace,
+) -> Result<usize> {
+    let header = match answer {
+        Answer::None => return Ok(0),
+        Answer::Placed(count) => {
+            space.go_to(0);
+            space.bytes(&reply_header(unique, *count, None))?;
+            return Ok(count.saturating_add(REPLY_HEADER));
+        }
+        Answer::Buffered => reply_header(unique, buffer.len().saturating_sub(REPLY_HEADER), None),
+        Answer::Reply(reply) => {
+            buffer.clear();
+            reply.put(unique, buffer);
+            [0; REPLY_HEADER]
+        }
+    };
+    if matches!(answer, Answer::Buffered)
+        && let Some(place) = buffer.get_mut(..REPLY_HEADER)
+    {
+        place.copy_from_slice(&header);
+    }
+    if buffer.len() > space.room() {
+        // The kernel offers room for every reply that it expects; an errno always fits.
+        buffer.clear();
+        Reply::Failed(Errno::IO).put(unique, buffer);
+        if buffer.len() > space.room() {
+            return Err(Error::Os(Errno::IO));
+        }
+    }
+    space.go_to(0);
+    space.bytes(buffer)?;
+    Ok(buffer.len())
+}
+
+/// The shortest message that can be a request.
+pub(super) const SHORTEST_REQUEST: usize = REQUEST_HEADER;
