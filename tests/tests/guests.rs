@@ -171,6 +171,25 @@ fn a_failed_build_shows_its_log_keeps_its_tree_and_publishes_nothing() {
     nothing_is_left();
 }
 
+#[test]
+fn without_qemu_it_is_the_host_that_lacks_something() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("unstarted");
+    let definitions = tree(&scratch, &[(&name, &[], "true\n")]);
+    let programs = scratch.directory("programs");
+    for program in ["fusermount3", "setpriv"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{program}"), programs.join(program)).unwrap();
+    }
+    let said = run(build(&definitions, &name).env("PATH", &programs)).fails(3);
+    said.says("cannot run qemu-system-x86_64").says("outcrop doctor");
+    let mut shell = outcrop();
+    shell.args(["shell", &name, "--arch", "x86_64", "--command", "true", "--definitions"]);
+    run(shell.arg(&definitions).env("PATH", &programs)).fails(3).says("cannot run qemu");
+}
+
 /// Starts a build that hangs in its command, and waits until it does.
 fn hanging(definitions: &Path, name: &str) -> Child {
     let child = build(definitions, name).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();

@@ -205,3 +205,27 @@ fn a_removed_package_of_the_kit_is_told_with_its_remedy() {
     let said = said.says("the kit for x86_64 is damaged: package bash");
     assert!(said.stderr.contains("outcrop kit create --arch x86_64 --lock "), "{}", said.stderr);
 }
+
+#[test]
+fn a_collection_takes_kits_that_are_not_current_and_no_other() {
+    if !guests_can_run() {
+        return;
+    }
+    let own = Own::new(&[]);
+    let kits = own.scratch.join("store/kits");
+    let current = std::fs::read_link(kits.join("x86_64")).unwrap();
+    let script = format!(
+        "cp -al {current} x86_64-000000000000; touch -d 2024-01-01 x86_64-000000000000
+         echo orphan > packages/0123.deb; touch -d 2024-01-02 packages/0123.deb",
+        current = current.display()
+    );
+    run(as_user("sh").args(["-ec", &script]).current_dir(&kits)).ok();
+    let gc = ["store", "gc", "--size", "0", "--only", "kits", "--json"];
+    let removed = collected(&run(&mut own.outcrop(&gc)).ok().stdout);
+    let of_kits = |name: &str| ("kits".to_owned(), name.to_owned());
+    assert_eq!(removed, [of_kits("x86_64-000000000000"), of_kits("packages/0123.deb")]);
+    let listed = run(&mut own.outcrop(&["kit", "list"])).ok().stdout;
+    assert!(listed.starts_with("* x86_64 ") && listed.lines().count() == 1, "{listed}");
+    let name = current.to_str().unwrap();
+    assert!(kits.join(name).join("kit.lock").is_file());
+}

@@ -7,7 +7,7 @@ use crate::build::workshop::Workshop;
 use crate::compile::CompileService;
 use crate::config::Config;
 use crate::guest::{
-    Accelerator, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE, probe_kvm,
+    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE, probe_kvm,
     probe_virtiofs,
 };
 use crate::kit::{Kit, find_agent};
@@ -101,8 +101,11 @@ pub async fn workshop(
     Ok(workshop)
 }
 
-impl From<crate::guest::GuestError> for CommandError {
-    fn from(error: crate::guest::GuestError) -> Self {
-        CommandError::build(error.to_string())
+impl From<GuestError> for CommandError {
+    fn from(error: GuestError) -> Self {
+        match error {
+            GuestError::QemuMissing { .. } => CommandError::host(error.to_string()),
+            error => CommandError::build(error.to_string()),
+        }
     }
 }

@@ -172,6 +172,7 @@ impl From<BuildError> for CommandError {
             BuildError::Kit(error) => error.into(),
             BuildError::Sources(failures) => failures.into(),
             BuildError::Invalid(text) => CommandError::input(text),
+            BuildError::Guest(error) => error.into(),
             other => CommandError::build(other.to_string()),
         }
     }
