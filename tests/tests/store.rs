@@ -52,6 +52,29 @@ fn a_mount_keeps_its_layers_from_a_collection() {
 }
 
 #[test]
+fn what_kept_changes_are_based_on_stays() {
+    let sampled = Sampled::new();
+    sampled.outcrop(&["store", "list"]).ok();
+    let key = |digit: &str| format!("x.{}", digit.repeat(64));
+    for digit in ["a", "b"] {
+        let place = format!(".store/artifacts/{0}{0}/{1}/artifact.json", digit, key(digit));
+        sampled.scratch.file(&place, "{}");
+    }
+    let request = format!(
+        "{{\"directory\": \"/\", \"layers\": [\"artifact:{}\"], \"zone\": \"/\", \
+          \"mtime\": null, \"out\": \"/x.tar\"}}",
+        key("a")
+    );
+    let request = sampled.scratch.file(".store/kept/one/request.json", request);
+    let gc = ["store", "gc", "--size", "0", "--json"];
+    let removed = collected(&sampled.outcrop(&gc).ok().stdout);
+    assert_eq!(removed, [("artifacts".to_owned(), key("b"))]);
+    std::fs::write(request, "{").unwrap();
+    sampled.outcrop(&gc).fails(1).says("kept/one/request.json");
+    assert!(sampled.scratch.join(&format!(".store/artifacts/aa/{}", key("a"))).exists());
+}
+
+#[test]
 fn du_counts_each_part_and_gc_of_an_empty_store_does_nothing() {
     let sampled = Sampled::new();
     sampled.outcrop(&["ls", "app.deb"]).ok();

@@ -7,8 +7,8 @@ use crate::build::workshop::Workshop;
 use crate::compile::CompileService;
 use crate::config::Config;
 use crate::guest::{
-    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE, probe_kvm,
-    probe_virtiofs,
+    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE,
+    probe_kvm, probe_virtiofs,
 };
 use crate::kit::{Kit, find_agent};
 

@@ -182,6 +182,30 @@ impl Kept {
     }
 }
 
+/// Beginnings of the keys of artifacts without which kept changes cannot be captured any more.
+pub fn needed_artifacts(context: &Context) -> CommandResult<Vec<String>> {
+    let kept = context.store.kept();
+    let mut needed = Vec::new();
+    let entries = std::fs::read_dir(&kept)
+        .map_err(|error| CommandError::host(format!("cannot read {}: {error}", kept.display())))?;
+    for entry in entries.flatten() {
+        let path = entry.path().join(REQUEST);
+        let request = std::fs::read(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| {
+                serde_json::from_slice::<Request>(&text).map_err(|error| error.to_string())
+            })
+            .map_err(|error| {
+                CommandError::build(format!("cannot read {}: {error}", path.display()))
+                    .hint("it says which artifacts are still needed; remove its directory if nothing in it is")
+            })?;
+        // A layer may be followed by where it appears.
+        let keys = request.layers.iter().filter_map(|layer| layer.strip_prefix("artifact:"));
+        needed.extend(keys.map(|key| key.split("@/").next().unwrap_or(key).to_owned()));
+    }
+    Ok(needed)
+}
+
 fn find(context: &Context, name: &str) -> CommandResult<PathBuf> {
     let kept = context.store.kept();
     let mut names: Vec<String> = std::fs::read_dir(&kept)

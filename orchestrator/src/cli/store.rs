@@ -7,6 +7,7 @@ use crate::store::{Collection, Item, Part, Verdict};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
+use super::kept::needed_artifacts;
 use super::size::{human_size, parse_size};
 
 /// List, verify and shrink the store
@@ -122,6 +123,7 @@ fn gc(context: &Context, arguments: &Gc) -> CommandResult {
         budget: arguments.size,
         only: arguments.only.clone(),
         more: unused_kits(context)?,
+        keep: needed_artifacts(context)?,
         dry_run: arguments.dry_run,
     };
     let collected = context.store.gc(&collection)?;

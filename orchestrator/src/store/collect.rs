@@ -20,6 +20,8 @@ pub struct Collection {
     pub only: Vec<Part>,
     /// Items that the store cannot find by itself: unused kits.
     pub more: Vec<Item>,
+    /// Beginnings of the keys of artifacts that stay.
+    pub keep: Vec<String>,
     /// Only say what would go.
     pub dry_run: bool,
 }
@@ -50,6 +52,10 @@ impl Store {
             items.extend(self.items(part)?);
         }
         items.retain(|item| collection.only.is_empty() || collection.only.contains(&item.part));
+        items.retain(|item| {
+            let kept = collection.keep.iter().any(|key| item.name.starts_with(key.as_str()));
+            item.part != Part::Artifacts || !kept
+        });
         items.sort_by(|a, b| (a.used, a.part, &a.name).cmp(&(b.used, b.part, &b.name)));
         let left = files::disk_usage(self.root());
         let mut done = Collected { left, ..Collected::default() };
