@@ -129,8 +129,26 @@ impl LowerTree {
         ((source.layer as usize) < self.layers.len()).then_some(source)
     }
 
+    /// Where a node's metadata and xattrs come from: its origin, but for a directory that its
+    /// topmost layers only imply the topmost one that describes it.
+    pub(super) fn describer(&self, ino: Ino) -> Result<Option<Source>> {
+        let Some(top) = self.origin(ino) else { return Ok(None) };
+        if !self.layer(top)?.is_implied(top.entry)? {
+            return Ok(Some(top));
+        }
+        let directory = self.directory(ino)?;
+        self.with_sources(ino, &directory, |sources| {
+            for source in sources {
+                if !self.layer(*source)?.is_implied(source.entry)? {
+                    return Ok(Some(*source));
+                }
+            }
+            Ok(Some(top))
+        })
+    }
+
     pub(super) fn metadata(&self, ino: Ino) -> Result<Metadata> {
-        match self.origin(ino) {
+        match self.describer(ino)? {
             Some(source) => self.layer(source)?.metadata(source.entry),
             None if ino == ROOT_INO => Ok(Metadata::default_directory()),
             None => Err(Errno::STALE.into()),
@@ -218,6 +236,7 @@ impl LowerTree {
             let place = self.zones.child(directory.place, name);
             self.directories.entry(ino).or_insert(Directory { parent, place, merged });
         }
+        let meta = if meta.kind.is_directory() { self.metadata(ino)? } else { meta };
         Ok(Found { ino, meta })
     }
 
