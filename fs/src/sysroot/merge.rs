@@ -148,10 +148,19 @@ impl LowerTree {
     }
 
     pub(super) fn metadata(&self, ino: Ino) -> Result<Metadata> {
-        match self.describer(ino)? {
+        let Some(top) = self.origin(ino) else {
+            return match ino {
+                ROOT_INO => Ok(Metadata::default_directory()),
+                _ => Err(Errno::STALE.into()),
+            };
+        };
+        let meta = self.layer(top)?.metadata(top.entry)?;
+        if !meta.kind.is_directory() {
+            return Ok(meta);
+        }
+        match self.describer(ino)?.filter(|source| *source != top) {
             Some(source) => self.layer(source)?.metadata(source.entry),
-            None if ino == ROOT_INO => Ok(Metadata::default_directory()),
-            None => Err(Errno::STALE.into()),
+            None => Ok(meta),
         }
     }
 
