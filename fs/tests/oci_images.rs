@@ -185,6 +185,23 @@ fn the_layers_of_an_image_merge_with_whiteouts() {
 }
 
 #[test]
+fn a_directory_that_a_layer_does_not_describe_stays_as_it_was() {
+    let layout = Layout::new();
+    let mut tmp = header(b'5', "tmp/", 0);
+    tmp.set_mode(0o1777);
+    let lower = [entry(tmp, b""), vec![0; 1024]].concat();
+    // As umoci and others write it: only what is new.
+    let upper = tar(&[("tmp/new", b"x"), ("other/new", b"x")]);
+    layout.list(&[layout.image(&[layout.blob(LAYER, &lower), layout.blob(LAYER, &upper)])]);
+    let tree = layout.open("").unwrap();
+    assert_eq!(tree.resolve(b"/tmp").unwrap().meta.mode, 0o1777);
+    assert_eq!(tree.resolve(b"/tmp").unwrap().meta.mtime.seconds, 1);
+    assert_eq!(tree.resolve(b"/other").unwrap().meta.mode, 0o755);
+    let placed = layout.open("@/tmp").unwrap();
+    assert_eq!(placed.resolve(b"/tmp/tmp").unwrap().meta.mode, 0o1777);
+}
+
+#[test]
 fn an_image_may_be_placed() {
     let layout = Layout::new();
     layout.list(&[layout.image_of("file")]);

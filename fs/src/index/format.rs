@@ -28,6 +28,7 @@ const CHECKED_HEADER: usize = HEADER_SIZE - 8;
 /// Bits of a record's flags.
 pub(super) const OPAQUE: u32 = 1;
 pub(super) const SPARSE: u32 = 2;
+pub(super) const IMPLIED: u32 = 4;
 
 /// `S_IFMT >> 12` of a record that is a further name of another record's node.
 pub(super) const LINK_TYPE: u16 = 0;

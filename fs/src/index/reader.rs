@@ -9,8 +9,9 @@ use std::path::Path;
 
 use self::sections::{Bytes, SHORT, Sections, damaged};
 use super::format::{
-    DIGEST_SIZE, EXTENSION_SIZE, Fields, LINK_GROUP_SIZE, LINK_MEMBER_SIZE, OPAQUE, RECORD_SIZE,
-    Record, SPARSE, SPARSE_RUN_SIZE, Section, SourceIdentity, SparseRun, WHITEOUT_SIZE, halves,
+    DIGEST_SIZE, EXTENSION_SIZE, Fields, IMPLIED, LINK_GROUP_SIZE, LINK_MEMBER_SIZE, OPAQUE,
+    RECORD_SIZE, Record, SPARSE, SPARSE_RUN_SIZE, Section, SourceIdentity, SparseRun,
+    WHITEOUT_SIZE, halves,
 };
 use super::map;
 use crate::error::{Errno, Error};
@@ -59,7 +60,7 @@ pub enum Payload {
     Data { offset: u64 },
     Sparse,
     Target { offset: u32, length: u32 },
-    Directory { first: u32, count: u32, subdirectories: u32, opaque: bool },
+    Directory { first: u32, count: u32, subdirectories: u32, opaque: bool, implied: bool },
     Nothing,
 }
 
@@ -338,7 +339,8 @@ impl Index {
                 }
                 let (subdirectories, _) = halves(record.second);
                 let opaque = record.flags & OPAQUE != 0;
-                Payload::Directory { first: low, count: high, subdirectories, opaque }
+                let implied = record.flags & IMPLIED != 0;
+                Payload::Directory { first: low, count: high, subdirectories, opaque, implied }
             }
             _ => Payload::Nothing,
         };

@@ -422,6 +422,10 @@ impl Layer for IndexedLayer {
         }
     }
 
+    fn is_implied(&self, directory: Entry) -> Result<bool> {
+        Ok(matches!(self.node(directory)?.payload, Payload::Directory { implied: true, .. }))
+    }
+
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
         let node = self.node(entry)?;
         self.ask(|index| index.digest(&node))

@@ -148,6 +148,12 @@ pub trait Layer: Send + Sync {
         Ok(false)
     }
 
+    /// Whether the layer only has something below the directory and does not describe it: what a
+    /// lower layer says of it then counts.
+    fn is_implied(&self, _directory: Entry) -> Result<bool> {
+        Ok(false)
+    }
+
     /// SHA-256 of a file's content, where it is known without reading.
     fn digest(&self, _entry: Entry) -> Result<Option<[u8; 32]>> {
         Ok(None)

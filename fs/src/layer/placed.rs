@@ -217,6 +217,13 @@ impl Layer for Placed {
         }
     }
 
+    fn is_implied(&self, directory: Entry) -> Result<bool> {
+        match self.place(directory)? {
+            Place::Above { .. } => Ok(true),
+            Place::Inner(inner) => self.inner.is_implied(inner),
+        }
+    }
+
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
         match self.place(entry)? {
             Place::Above { .. } => Ok(None),

@@ -133,6 +133,10 @@ impl Layer for SubtreeLayer {
         self.inner.is_opaque(self.inward(directory))
     }
 
+    fn is_implied(&self, directory: Entry) -> Result<bool> {
+        self.inner.is_implied(self.inward(directory))
+    }
+
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
         self.inner.digest(entry)
     }

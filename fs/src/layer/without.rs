@@ -142,6 +142,10 @@ impl Layer for WithoutLayer {
         self.inner.label()
     }
 
+    fn version(&self) -> String {
+        self.inner.version()
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
         self.inner.metadata(entry)
     }
@@ -247,6 +251,10 @@ impl Layer for WithoutLayer {
 
     fn is_opaque(&self, directory: Entry) -> Result<bool> {
         self.inner.is_opaque(directory)
+    }
+
+    fn is_implied(&self, directory: Entry) -> Result<bool> {
+        self.inner.is_implied(directory)
     }
 
     fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {

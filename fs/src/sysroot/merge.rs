@@ -129,11 +129,38 @@ impl LowerTree {
         ((source.layer as usize) < self.layers.len()).then_some(source)
     }
 
+    /// Where a node's metadata and xattrs come from: its origin, but for a directory that its
+    /// topmost layers only imply the topmost one that describes it.
+    pub(super) fn describer(&self, ino: Ino) -> Result<Option<Source>> {
+        let Some(top) = self.origin(ino) else { return Ok(None) };
+        if !self.layer(top)?.is_implied(top.entry)? {
+            return Ok(Some(top));
+        }
+        let directory = self.directory(ino)?;
+        self.with_sources(ino, &directory, |sources| {
+            for source in sources {
+                if !self.layer(*source)?.is_implied(source.entry)? {
+                    return Ok(Some(*source));
+                }
+            }
+            Ok(Some(top))
+        })
+    }
+
     pub(super) fn metadata(&self, ino: Ino) -> Result<Metadata> {
-        match self.origin(ino) {
+        let Some(top) = self.origin(ino) else {
+            return match ino {
+                ROOT_INO => Ok(Metadata::default_directory()),
+                _ => Err(Errno::STALE.into()),
+            };
+        };
+        let meta = self.layer(top)?.metadata(top.entry)?;
+        if !meta.kind.is_directory() {
+            return Ok(meta);
+        }
+        match self.describer(ino)?.filter(|source| *source != top) {
             Some(source) => self.layer(source)?.metadata(source.entry),
-            None if ino == ROOT_INO => Ok(Metadata::default_directory()),
-            None => Err(Errno::STALE.into()),
+            None => Ok(meta),
         }
     }
 
@@ -218,6 +245,7 @@ impl LowerTree {
             let place = self.zones.child(directory.place, name);
             self.directories.entry(ino).or_insert(Directory { parent, place, merged });
         }
+        let meta = if meta.kind.is_directory() { self.metadata(ino)? } else { meta };
         Ok(Found { ino, meta })
     }
 

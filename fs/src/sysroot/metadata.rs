@@ -82,7 +82,7 @@ impl Sysroot {
     }
 
     fn lower_xattrs(&self, ino: Ino) -> Result<Xattrs> {
-        let source = match self.tree.origin(ino) {
+        let source = match self.tree.describer(ino)? {
             Some(source) => source,
             None if ino == ROOT_INO => return Ok(Xattrs::new()),
             None => return Err(Errno::STALE.into()),

@@ -151,7 +151,7 @@ impl Sysroot {
                 _ => return None,
             }
         }
-        let source = self.tree.origin(ino)?;
+        let source = self.tree.describer(ino).ok()??;
         Some(self.tree.layer(source).ok()?.label())
     }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::format::{
-    BLOCK_SIZE, DIGEST_SIZE, EXTENSION_SIZE, Extent, HEADER_SIZE, Header, LINK_MEMBER_SIZE, OPAQUE,
-    RECORD_SIZE, Record, SECTIONS, SPARSE, SPARSE_RUN_SIZE, from_halves,
+    BLOCK_SIZE, DIGEST_SIZE, EXTENSION_SIZE, Extent, HEADER_SIZE, Header, IMPLIED,
+    LINK_MEMBER_SIZE, OPAQUE, RECORD_SIZE, Record, SECTIONS, SPARSE, SPARSE_RUN_SIZE, from_halves,
 };
 use super::{Builder, Held, Inode, ROOT};
 use crate::error::{Error, Result};
@@ -89,6 +89,9 @@ fn lay_out(inodes: &[Inode], out: &mut Sections) -> Result<(), TooLarge> {
             record.second = from_halves(subdirectories, 0);
             if directory.opaque {
                 record.flags |= OPAQUE;
+            }
+            if !directory.explicit {
+                record.flags |= IMPLIED;
             }
             for name in &directory.whiteouts {
                 let offset = intern(&mut out.strings, &mut interned.strings, name)?;

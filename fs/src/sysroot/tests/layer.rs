@@ -21,6 +21,7 @@ struct Node {
     names: Vec<(Entry, Vec<u8>)>,
     whiteouts: BTreeSet<Vec<u8>>,
     opaque: bool,
+    implied: bool,
 }
 
 impl Node {
@@ -34,6 +35,7 @@ impl Node {
             names,
             whiteouts: BTreeSet::new(),
             opaque: false,
+            implied: false,
         }
     }
 }
@@ -128,6 +130,13 @@ impl MemoryLayer {
     fn with(mut self, path: impl AsRef<[u8]>, change: impl FnOnce(&mut Node)) -> Self {
         let at = self.find(path.as_ref()).expect("the node to change");
         change(&mut self.nodes[at]);
+        self
+    }
+
+    /// Lets the layer have a directory without describing it.
+    pub fn implied(mut self, path: &str) -> Self {
+        let at = self.find(path.as_bytes()).expect("a directory of the layer");
+        self.nodes[at].implied = true;
         self
     }
 
@@ -259,5 +268,9 @@ impl Layer for MemoryLayer {
 
     fn is_opaque(&self, directory: Entry) -> Result<bool> {
         Ok(self.get(directory)?.opaque)
+    }
+
+    fn is_implied(&self, directory: Entry) -> Result<bool> {
+        Ok(self.get(directory)?.implied)
     }
 }

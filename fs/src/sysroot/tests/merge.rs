@@ -58,6 +58,34 @@ fn the_topmost_layers_root_describes_the_root() {
 }
 
 #[test]
+fn a_directory_is_described_by_the_topmost_layer_that_knows_it() {
+    let low = || {
+        MemoryLayer::new("low")
+            .directory("/d")
+            .mode("/", 0o700)
+            .mode("/d", 0o1777)
+            .xattr("/d", "user.a", b"1")
+    };
+    let high = || MemoryLayer::new("high").file("/d/f", "").implied("/").implied("/d");
+    let check = |layers: Vec<MemoryLayer>, root: u16, directory: u16, label: &str| {
+        // Whoever asks first, and by name or by number.
+        let by_name = read_only(layers);
+        let found = by_name.lookup(ROOT_INO, b"d").unwrap();
+        assert_eq!((stat(&by_name, "/").meta.mode, found.meta.mode), (root, directory));
+        assert_eq!(by_name.provenance(found.ino), Some(label));
+        let by_number = Sysroot::new(by_name.tree.layers().to_vec(), Options::default()).unwrap();
+        assert_eq!(by_number.attributes(found.ino).unwrap(), found);
+        by_number.list_xattrs(found.ino).unwrap().len()
+    };
+    assert_eq!(check(vec![low(), high()], 0o700, 0o1777, "low"), 1);
+    assert_eq!(check(vec![low(), high(), high()], 0o700, 0o1777, "low"), 1);
+    assert_eq!(check(vec![high(), low()], 0o700, 0o1777, "low"), 1);
+    assert_eq!(check(vec![high(), high().mode("/d", 0o711)], 0o755, 0o711, "high"), 0);
+    let described = MemoryLayer::new("described").file("/d/g", "").implied("/");
+    assert_eq!(check(vec![low(), described, high()], 0o700, 0o755, "described"), 0);
+}
+
+#[test]
 fn a_file_over_a_directory_replaces_it_whole() {
     let sysroot = two(
         MemoryLayer::new("low").file("/d/f", "hidden"),
