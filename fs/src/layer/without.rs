@@ -142,6 +142,10 @@ impl Layer for WithoutLayer {
         self.inner.label()
     }
 
+    fn version(&self) -> String {
+        self.inner.version()
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
         self.inner.metadata(entry)
     }
