@@ -10,6 +10,7 @@ pub mod archives;
 pub mod console;
 pub mod definitions;
 pub mod samples;
+pub mod small_disk;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

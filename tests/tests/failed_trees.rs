@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use outcrop_tests::definitions::{fresh_name, tree};
-use outcrop_tests::{Scratch, guests_can_run, outcrop, run};
+use outcrop_tests::small_disk::SmallDisk;
+use outcrop_tests::{Scratch, as_user, guests_can_run, outcrop, run, shared_store, skip};
 
 fn build(definitions: &Path, target: &str) -> Command {
     let mut command = outcrop();
@@ -69,4 +70,38 @@ fn a_tree_that_cannot_be_published_is_kept() {
     scratch.file(&path, plain);
     shell.args(["shell", "--failed", &name, "--arch", "x86_64", "--command", "true"]);
     run(shell.arg("--definitions").arg(&definitions)).fails(2).says("no failed build");
+}
+
+#[test]
+fn a_full_disk_does_not_cost_the_tree() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch, "40m") else {
+        return skip("mounting a small file system needs root");
+    };
+    // What a store has that is large comes from elsewhere.
+    let store = disk.place.join("store");
+    run(as_user("mkdir").args(["-m", "0700"]).arg(&store)).ok();
+    for part in ["kits", "layers"] {
+        run(as_user("ln").arg("-s").arg(shared_store().join(part)).arg(&store)).ok();
+    }
+    run(as_user("cp").arg(shared_store().join("version")).arg(&store)).ok();
+    let name = fresh_name("large");
+    // Fits once, not twice.
+    let script =
+        "head -c 25000000 /dev/urandom > \"$DESTDIR/large\"\necho whole > \"$DESTDIR/end\"\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let said = run(build(&definitions, &name).env("OUTCROP_HOME", &store)).fails(1);
+    assert!(said.stderr.contains("No space left"), "{}", said.stderr);
+    assert!(said.stderr.contains("shell --failed"), "{}", said.stderr);
+    disk.resize("200m");
+    let look = format!("cd /{name}.inst; cat end; stat -c %s large");
+    let mut shell = outcrop();
+    shell.args(["shell", "--failed", &name, "--arch", "x86_64", "--command", &look]);
+    shell.arg("--definitions").arg(&definitions).env("OUTCROP_HOME", &store);
+    assert_eq!(run(&mut shell).ok().stdout, "whole\n25000000\n");
+    run(build(&definitions, &name).env("OUTCROP_HOME", &store)).ok();
+    assert_eq!(std::fs::read_dir(store.join("failed")).unwrap().count(), 0);
 }

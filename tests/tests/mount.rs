@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use outcrop_tests::small_disk::SmallDisk;
 use outcrop_tests::{
     Mounted, Scratch, archives, as_user, outcrop, processes_with, run, wait_until,
 };
@@ -224,32 +225,6 @@ fn a_damaged_index_is_made_anew() {
     assert!(after.stderr.contains("anew"), "{}", after.stderr);
 }
 
-/// A small file system that everybody may write to, gone with the value; `None` where mounting is
-/// not allowed.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn mount(scratch: &Scratch, size: &str) -> Option<SmallDisk> {
-        let place = scratch.directory("disk");
-        let options = format!("size={size},mode=0777");
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &options, "outcrop-test"]).arg(&place);
-        let is_mounted = command.output().is_ok_and(|output| output.status.success());
-        is_mounted.then_some(SmallDisk(place))
-    }
-
-    fn resize(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        run(Command::new("mount").args(["-o", &options]).arg(&self.0)).ok();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 /// The command in a hint that finishes a capture, without `outcrop`: `capture NAME OUT`.
 fn offered(stderr: &str) -> Vec<String> {
     let (_, command) = stderr.split_once("with: outcrop ").expect("the hint has a command");
@@ -265,7 +240,7 @@ fn a_capture_that_finds_its_disk_full_loses_nothing() {
     };
     scratch.file("base.tar", archives::everything());
     let store = scratch.directory("store");
-    let out = disk.0.join("out.tar");
+    let out = disk.place.join("out.tar");
     let in_store = |arguments: &[&str]| {
         let mut command = outcrop();
         command.args(arguments).env("OUTCROP_HOME", &store);
@@ -282,7 +257,11 @@ fn a_capture_that_finds_its_disk_full_loses_nothing() {
     command.args(["-ec", script]).env("MNT", &mountpoint);
     let sum = run(&mut command).ok().stdout;
     let said = in_store(&["unmount", &mountpoint]).fails(1).says("No space left").says("is kept");
-    assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0, "nothing is left on the full disk");
+    assert_eq!(
+        std::fs::read_dir(&disk.place).unwrap().count(),
+        0,
+        "nothing is left on the full disk"
+    );
     let command = offered(&said.stderr);
     assert_eq!((command[0].as_str(), &command[2]), ("capture", &out_text));
     // It is still full.
@@ -318,11 +297,11 @@ fn changes_that_fill_the_stores_own_disk_are_kept() {
         return;
     };
     let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
-    let out = disk.0.join("out.tar");
+    let out = disk.place.join("out.tar");
     let mountpoint = scratch.directory("mnt");
     let in_store = || {
         let mut command = outcrop();
-        command.env("OUTCROP_HOME", disk.0.join("store"));
+        command.env("OUTCROP_HOME", disk.place.join("store"));
         command
     };
     let mut command = in_store();

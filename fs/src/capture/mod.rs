@@ -4,7 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-mod changes;
 mod file;
 mod index_sink;
 mod options;
@@ -15,7 +14,6 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use changes::{capture_changes, open_changes};
 pub use file::{capture_to_file, capture_with_index};
 pub use index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 pub use options::{

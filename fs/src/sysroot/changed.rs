@@ -15,11 +15,8 @@ use crate::node::{Ino, ROOT_INO};
 pub enum Change {
     /// No layer has the path. Of a directory that was moved only the directory itself is told.
     Added,
-    /// The same node stands there, with other metadata, xattrs, content or names.
+    /// Another node stands there, or the same with other metadata, xattrs, content or names.
     Modified,
-    /// Another node stands there than in the layers. Of a directory only the directory itself is
-    /// told: nothing that the layers have in it can be seen.
-    Replaced,
     /// A layer has the path, the sysroot no longer.
     Removed,
 }
@@ -54,14 +51,6 @@ impl Sysroot {
             }
         }
         Ok(found.into_iter().map(|(path, change)| ChangedPath { path, change }).collect())
-    }
-
-    /// Where a node of the layers can be found now under the names that it has in them.
-    pub fn paths_in_layers(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
-        if !is_lower(ino) {
-            return Ok(Vec::new());
-        }
-        self.lower_paths(&self.changes.read(), ino)
     }
 
     /// Where a node can be found under its names of the lower tree.
@@ -110,7 +99,7 @@ fn changed_names(
     found: &mut BTreeMap<Vec<u8>, Change>,
 ) {
     for (_, name, _) in names.added_from(0) {
-        let change = if names.is_removed(name) { Change::Replaced } else { Change::Added };
+        let change = if names.is_removed(name) { Change::Modified } else { Change::Added };
         found.insert(join(directory, name), change);
     }
     for name in names.removed() {

@@ -151,6 +151,14 @@ impl Changes {
         Changes { nodes: HashMap::new(), next_ino: ROOT_INO + 1 }
     }
 
+    /// Puts a node where it was: no new one gets its number.
+    pub(super) fn put_back(&mut self, ino: Ino, node: Node) {
+        if !is_lower(ino) {
+            self.next_ino = self.next_ino.max(ino.saturating_add(1));
+        }
+        self.nodes.insert(ino, node);
+    }
+
     /// A number for a new node.
     pub(super) fn new_ino(&mut self) -> Result<Ino> {
         let ino = self.next_ino;

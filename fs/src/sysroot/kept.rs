@@ -174,18 +174,34 @@ impl Sysroot {
         })
     }
 
-    /// The tree that [`Sysroot::keep`] kept, over the same layers. It can be read and captured, not
-    /// written to.
+    /// The tree that [`Sysroot::keep`] kept, over the same layers. What is kept is never changed: a
+    /// tree that can be written to gets a copy of the spool.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the layers are not what they were; [`Error::Malformed`] for a
-    /// journal that is damaged.
-    pub fn restore(layers: Vec<Arc<dyn Layer>>, directory: &Path) -> Result<Sysroot> {
+    /// [`Error::Invalid`] where the layers are not what they were, and for zones of which only some
+    /// are writable; [`Error::Malformed`] for a journal that is damaged.
+    pub fn restore(
+        layers: Vec<Arc<dyn Layer>>,
+        directory: &Path,
+        options: Options,
+    ) -> Result<Sysroot> {
         let path = directory.join(JOURNAL);
         let host = |error| Error::host("cannot read", &path, error);
-        let spool = Arc::new(Spool::open_kept(&directory.join(SPOOL))?);
-        let sysroot = Sysroot::new(layers, Options::default())?;
-        let reader = Reader { sysroot: &sysroot, spool, path: &path };
+        let kept = Spool::open_kept(&directory.join(SPOOL))?;
+        let sysroot = Sysroot::new(layers, options)?;
+        let Some(place) = sysroot.zones.uniform() else {
+            return Err(Error::Invalid(
+                "Kept changes can be written to everywhere or nowhere.".to_owned(),
+            ));
+        };
+        let spool = match &sysroot.spool {
+            Some(own) => {
+                own.take_over(&kept)?;
+                Arc::clone(own)
+            }
+            None => Arc::new(kept),
+        };
+        let reader = Reader { sysroot: &sysroot, spool, place, path: &path };
         let mut changes = Changes::new();
         let mut lines = BufReader::new(File::open(&path).map_err(host)?).split(b'\n');
         let first = lines.next().transpose().map_err(host)?.unwrap_or_default();
@@ -195,7 +211,7 @@ impl Sysroot {
             let kept: KeptNode = journal::parse(&line.map_err(host)?).map_err(malformed)?;
             let ino = reader.find(&kept.node)?;
             let node = reader.node(kept, number.saturating_add(2))?;
-            changes.nodes.insert(ino, node);
+            changes.put_back(ino, node);
         }
         *sysroot.changes.write() = changes;
         Ok(sysroot)
@@ -205,6 +221,8 @@ impl Sysroot {
 struct Reader<'a> {
     sysroot: &'a Sysroot,
     spool: Arc<Spool>,
+    /// Where every node stands among the zones.
+    place: Place,
     path: &'a Path,
 }
 
@@ -285,15 +303,11 @@ impl Reader<'_> {
             atime: timestamp(kept.atime),
             ctime: timestamp(kept.ctime),
             names: kept.names,
-            place: self.place(),
+            place: self.place,
             temporary: false,
             xattrs: kept.xattrs.map(|xattrs| Box::new(pairs(xattrs))),
             body,
         })
-    }
-
-    fn place(&self) -> Place {
-        self.sysroot.zones.root()
     }
 
     fn data(&self, kept: &KeptData, line: usize) -> Result<FileData> {

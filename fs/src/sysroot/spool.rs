@@ -62,9 +62,14 @@ impl Spool {
         kept.and_then(|file| file.sync_all()).map_err(host)
     }
 
-    /// Copies the data, not the holes.
     fn copy(&self, path: &Path) -> io::Result<File> {
         let copy = File::create_new(path)?;
+        self.copy_to(&copy)?;
+        Ok(copy)
+    }
+
+    /// Copies the data, not the holes.
+    fn copy_to(&self, copy: &File) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 20];
         let mut at = 0;
         loop {
@@ -84,7 +89,16 @@ impl Spool {
             copy.write_all_at(part.get(..read).unwrap_or_default(), at)?;
             at = at.saturating_add(read as u64);
         }
-        Ok(copy)
+        Ok(())
+    }
+
+    /// Copies what another spool has to the same offsets of this one, which has nothing yet.
+    pub(super) fn take_over(&self, other: &Spool) -> Result<()> {
+        let fault = |source| Error::host("cannot copy what was kept to", &self.directory, source);
+        other.copy_to(&self.file).map_err(fault)?;
+        let size = other.file.metadata().map_err(fault)?.len();
+        self.next.store(size.next_multiple_of(ALIGNMENT), Ordering::Relaxed);
+        Ok(())
     }
 
     /// A spool that was kept; it is never changed.

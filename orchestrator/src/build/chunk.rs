@@ -1,6 +1,7 @@
 //! Building one chunk: a sysroot, a guest, the steps, the capture.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -70,7 +71,7 @@ impl ChunkJob {
 /// `outcrop shell --failed` and nothing is published.
 pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
-    let mut tree = prepare(workshop, job, Vec::new()).await?;
+    let mut tree = prepare(workshop, job, None).await?;
     let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
     // Whatever happened, the tree is only looked at again once nobody serves it.
     let ended = tree.end_service();
@@ -87,12 +88,12 @@ pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> R
     })
 }
 
-/// Stacks what the chunk is built in: kit, dependencies, source, and `above` them what an earlier
-/// build has left.
+/// Stacks what the chunk is built in: kit, dependencies, source; with `kept` also what an earlier
+/// build has changed.
 pub async fn prepare(
     workshop: &Workshop,
     job: &ChunkJob,
-    above: Vec<Arc<dyn Layer>>,
+    kept: Option<&Path>,
 ) -> Result<GuestTree> {
     let artifacts = workshop.artifacts(&job.staged)?;
     let mut layers = workshop.stack(&artifacts).await?;
@@ -103,8 +104,10 @@ pub async fn prepare(
         let place = format!("{}/{}", job.build_directory(), submodule.path);
         layers.push(source_layer(job, &submodule.source, &place)?);
     }
-    layers.extend(above);
-    let tree = GuestTree::new(&workshop.store, layers, &job.install_directory())?;
+    let tree = GuestTree::new(&workshop.store, layers, &job.install_directory(), kept)?;
+    if kept.is_some() {
+        return Ok(tree);
+    }
     tree.make_directory(&job.build_directory())?;
     tree.make_directory(&job.install_directory())?;
     Ok(tree)

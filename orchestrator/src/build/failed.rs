@@ -1,12 +1,10 @@
 //! The tree of a failed build, kept for `outcrop shell --failed`.
 //!
 //! `failed/<key>/` holds what the build has changed anywhere in its sysroot
-//! (docs/sysroot.md, "Keeping changes"); the layers below it are found by the same plan again.
+//! (docs/kept-changes.md); the layers below it are found by the same plan again. Nothing is copied,
+//! so a full disk does not prevent it.
 
-use std::sync::Arc;
-
-use outcrop_fs::capture::{capture_changes, open_changes};
-use outcrop_fs::layer::Layer;
+use std::path::PathBuf;
 
 use super::error::{BuildError, Result};
 use super::tree::GuestTree;
@@ -21,9 +19,9 @@ pub async fn keep(workshop: &Workshop, component: &str, key: &Key, tree: &GuestT
     let kept = blocking(move || {
         let outcome = std::fs::create_dir(&draft)
             .map_err(|source| outcrop_fs::Error::host("cannot create", &draft, source))
-            .and_then(|()| capture_changes(&sysroot, &draft))
+            .and_then(|()| sysroot.keep(&draft))
             .map_err(BuildError::from)
-            .and_then(|_| {
+            .and_then(|()| {
                 remove_tree(&directory)?;
                 let place = |source| outcrop_fs::Error::host("cannot create", &directory, source);
                 Ok(std::fs::rename(&draft, &directory).map_err(place)?)
@@ -40,15 +38,16 @@ pub async fn keep(workshop: &Workshop, component: &str, key: &Key, tree: &GuestT
     }
 }
 
-/// The layers that bring back what a failed build has changed, if its tree was kept.
-pub fn layers(workshop: &Workshop, component: &str, key: &Key) -> Result<Vec<Arc<dyn Layer>>> {
+/// Where the tree of a failed build is kept; no garbage collection removes it from then on.
+pub fn kept(workshop: &Workshop, component: &str, key: &Key) -> Result<PathBuf> {
     let directory = workshop.store.failed_path(key);
     workshop.store.hold(&directory)?;
-    open_changes(&format!("failed {key}"), &directory)?.ok_or_else(|| {
-        BuildError::Invalid(format!(
-            "no failed build of {component} is kept; `outcrop build` keeps the tree when one fails"
-        ))
-    })
+    if directory.is_dir() {
+        return Ok(directory);
+    }
+    Err(BuildError::Invalid(format!(
+        "no failed build of {component} is kept; `outcrop build` keeps the tree when one fails"
+    )))
 }
 
 /// Forgets the tree of an earlier failure, once the build has succeeded.

@@ -27,9 +27,11 @@ pub async fn in_chunk(
     of_failure: bool,
     errand: &Errand,
 ) -> Result<Exit> {
-    let changes =
-        if of_failure { failed::layers(workshop, &job.component, &job.key)? } else { Vec::new() };
-    let tree = chunk::prepare(workshop, job, changes).await?;
+    let kept = match of_failure {
+        true => Some(failed::kept(workshop, &job.component, &job.key)?),
+        false => None,
+    };
+    let tree = chunk::prepare(workshop, job, kept.as_deref()).await?;
     let mut environment = (job.environment)(None, workshop.jobs);
     if let Some(compile) = &workshop.compile {
         compile.extend_environment(&mut environment);
@@ -45,11 +47,11 @@ pub async fn in_system(
     errand: &Errand,
 ) -> Result<Exit> {
     let tree = if of_failure {
-        let changes = failed::layers(workshop, &job.component, &job.key)?;
-        system::prepare(workshop, job, changes)?
+        let kept = failed::kept(workshop, &job.component, &job.key)?;
+        system::prepare(workshop, job, Some(&kept))?
     } else {
         let artifacts = workshop.artifacts(std::slice::from_ref(&job.key))?;
-        GuestTree::new(&workshop.store, stack_alone(&artifacts)?, "/")?
+        GuestTree::new(&workshop.store, stack_alone(&artifacts)?, "/", None)?
     };
     run(workshop, tree, errand, "/", job.environment.clone(), false).await
 }

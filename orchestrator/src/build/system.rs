@@ -5,11 +5,11 @@
 //! tree finds what the system will have, and no tool of the builder can end up in the result.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use outcrop_fs::filesystem::Filesystem;
-use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::without::WithoutLayer;
 use outcrop_fs::node::{Attributes, ROOT_INO, Timestamp};
 
@@ -54,7 +54,7 @@ pub struct SystemChunk {
 /// `outcrop shell --failed` and nothing is published.
 pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
-    let mut tree = prepare(workshop, job, Vec::new())?;
+    let mut tree = prepare(workshop, job, None)?;
     let foreign = missing_mount_points(&tree)?;
     if !job.integration.is_empty() && !has_shell(&tree) {
         return Err(BuildError::Invalid(format!(
@@ -81,12 +81,8 @@ pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> 
     })
 }
 
-/// Stacks what the system takes of its chunks, and `above` it what an earlier assembly has left.
-pub fn prepare(
-    workshop: &Workshop,
-    job: &SystemJob,
-    above: Vec<Arc<dyn Layer>>,
-) -> Result<GuestTree> {
+/// Stacks what the system takes of its chunks; with `kept` also what an earlier assembly has changed.
+pub fn prepare(workshop: &Workshop, job: &SystemJob, kept: Option<&Path>) -> Result<GuestTree> {
     let keys: Vec<Key> = job.chunks.iter().map(|chunk| chunk.key.clone()).collect();
     let mut opened = open_all(&workshop.artifacts(&keys)?)?;
     for (layer, chunk) in opened.iter_mut().zip(&job.chunks) {
@@ -95,9 +91,7 @@ pub fn prepare(
             *layer = Arc::new(WithoutLayer::selecting(layer.clone(), &wanted)?);
         }
     }
-    let mut layers = stack_layers(opened)?;
-    layers.extend(above);
-    GuestTree::new(&workshop.store, layers, "/")
+    GuestTree::new(&workshop.store, stack_layers(opened)?, "/", kept)
 }
 
 async fn publish(

@@ -29,8 +29,14 @@ enum Service {
 }
 
 impl GuestTree {
-    /// Stacks layers with one capture zone; everything else is scratch.
-    pub fn new(store: &Store, layers: Vec<Arc<dyn Layer>>, capture: &str) -> Result<Self> {
+    /// Stacks layers with one capture zone; everything else is scratch. With `kept` it is the tree of
+    /// an earlier build over the same layers, with what that had changed.
+    pub fn new(
+        store: &Store,
+        layers: Vec<Arc<dyn Layer>>,
+        capture: &str,
+        kept: Option<&Path>,
+    ) -> Result<Self> {
         let run = store.run_directory()?;
         let mut zones = vec![Zone { prefix: b"/".to_vec(), policy: Policy::Scratch }];
         if capture == "/" {
@@ -38,8 +44,12 @@ impl GuestTree {
         }
         zones.push(Zone { prefix: capture.as_bytes().to_vec(), policy: Policy::Capture });
         let spool_directory = Some(run.path().to_owned());
-        let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
-        Ok(GuestTree { sysroot, service: None, run })
+        let options = Options { zones, spool_directory };
+        let sysroot = match kept {
+            Some(directory) => Sysroot::restore(layers, directory, options)?,
+            None => Sysroot::new(layers, options)?,
+        };
+        Ok(GuestTree { sysroot: Arc::new(sysroot), service: None, run })
     }
 
     pub fn make_directory(&self, path: &str) -> Result<Ino> {

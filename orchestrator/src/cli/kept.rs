@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use outcrop_fs::Errno;
 use outcrop_fs::capture::{CaptureOptions, MtimePolicy, OnProgress, capture_to_file};
 use outcrop_fs::node::{ROOT_INO, Timestamp};
-use outcrop_fs::sysroot::Sysroot;
+use outcrop_fs::sysroot::{Options, Sysroot};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::context::Context;
@@ -168,7 +168,7 @@ impl Kept {
             CommandError::input(format!("cannot enter {directory}, where it was mounted: {error}"))
         })?;
         let layers = super::tree::open_specs(context, &request.layers)?;
-        let sysroot = Sysroot::restore(layers, &place)?;
+        let sysroot = Sysroot::restore(layers, &place, Options::default())?;
         Ok(Kept { place, request, sysroot })
     }
 

@@ -45,7 +45,8 @@ fn what_was_kept_gives_the_artifact_as_often_as_wanted() {
     // Neither the end of the old tree nor that of a restored one gives the spool's space back.
     drop(sysroot);
     for _ in 0..2 {
-        let restored = Sysroot::restore(stack(layers()), directory.path()).unwrap();
+        let restored =
+            Sysroot::restore(stack(layers()), directory.path(), Options::default()).unwrap();
         assert!(tar_of(&restored) == expected);
         assert_errno(restored.unlink(ROOT_INO, b"big"), Errno::ROFS);
     }
@@ -62,7 +63,9 @@ fn other_layers_are_refused() {
     let mut without = layers();
     without[0] = MemoryLayer::new("low").file("/etc/motd", "hello");
     for (layers, word) in [(fewer, "2 layers"), (longer, "low: /big"), (without, "low: /big")] {
-        let error = Sysroot::restore(stack(layers), directory.path()).map(drop).unwrap_err();
+        let error = Sysroot::restore(stack(layers), directory.path(), Options::default())
+            .map(drop)
+            .unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{error:?}");
         assert!(error.to_string().contains(word), "{error}");
     }
@@ -84,7 +87,9 @@ fn a_damaged_journal_is_refused_with_its_line() {
     ];
     for (text, word) in cases {
         fs::write(&path, text).unwrap();
-        let error = Sysroot::restore(stack(layers()), directory.path()).map(drop).unwrap_err();
+        let error = Sysroot::restore(stack(layers()), directory.path(), Options::default())
+            .map(drop)
+            .unwrap_err();
         assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
         assert!(error.to_string().contains(word), "{word}: {error}");
     }
@@ -94,4 +99,32 @@ fn a_damaged_journal_is_refused_with_its_line() {
 fn a_read_only_tree_has_nothing_to_keep() {
     let directory = tempfile::tempdir().unwrap();
     assert_errno(read_only(layers()).keep(directory.path()), Errno::INVAL);
+}
+
+#[test]
+fn a_restored_tree_can_be_changed_without_what_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let sysroot = changed();
+    let expected = tar_of(&sysroot);
+    sysroot.keep(directory.path()).unwrap();
+    drop(sysroot);
+    for _ in 0..2 {
+        let zones = vec![zone("/", Policy::Scratch), zone("/bin", Policy::Capture)];
+        let options = Options { zones, spool_directory: None };
+        let restored = Sysroot::restore(stack(layers()), directory.path(), options).unwrap();
+        assert!(tar_of(&restored) == expected);
+        restored.write(ino(&restored, "/moved/new"), 10, b"overwritten").unwrap();
+        restored.unlink(ROOT_INO, b"big").unwrap();
+        let made = make_file(&restored, "/", "more", &[1; 20_000]);
+        assert_ne!(made, ino(&restored, "/moved/new"), "no two nodes share a number");
+        assert_eq!(
+            content(&restored, "/moved/new")[..24],
+            *b"\t\t\t\t\t\t\t\t\t\toverwritten\t\t\t"
+        );
+        assert_eq!(content(&restored, "/more"), [1; 20_000]);
+    }
+    let zones = vec![zone("/bin", Policy::Capture)];
+    let options = Options { zones, spool_directory: None };
+    let mixed = Sysroot::restore(stack(layers()), directory.path(), options);
+    assert_errno(mixed.map(drop), Errno::INVAL);
 }

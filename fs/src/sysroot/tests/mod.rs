@@ -5,7 +5,6 @@ mod data;
 mod directories;
 mod generate;
 mod kept;
-mod kept_layers;
 mod layer;
 mod merge;
 mod model;
@@ -43,12 +42,6 @@ fn read_only(layers: Vec<MemoryLayer>) -> Sysroot {
 
 fn writable(layers: Vec<MemoryLayer>) -> Sysroot {
     with_zones(layers, vec![zone("/", Policy::Capture)])
-}
-
-/// A writable sysroot over layers that others use too.
-fn over(layers: &[Arc<dyn Layer>]) -> Sysroot {
-    let zones = vec![zone("/", Policy::Capture)];
-    Sysroot::new(layers.to_vec(), Options { zones, spool_directory: None }).unwrap()
 }
 
 fn with_zones(layers: Vec<MemoryLayer>, zones: Vec<Zone>) -> Sysroot {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,16 +10,14 @@ use proptest::test_runner::TestCaseResult;
 
 use super::generate::{NAMES, Operation, Wish, layer, operation, wish};
 use super::model::{Id, Model, ROOT};
-use super::{CREATION, content_of, over, stack};
+use super::{CREATION, content_of, writable, zone};
 use crate::error::{Errno, Result};
 use crate::filesystem::{Filesystem, Seek, SetAttributes, SetXattr};
-use crate::layer::Layer;
 use crate::node::{Attributes, Ino, Kind, ROOT_INO};
-use crate::sysroot::Sysroot;
+use crate::sysroot::{Options, Policy, Sysroot, Zone};
 
-pub(super) struct Pair {
-    pub(super) layers: Vec<Arc<dyn Layer>>,
-    pub(super) sysroot: Sysroot,
+struct Pair {
+    sysroot: Sysroot,
     model: Model,
     /// The number that each node was first seen with.
     numbers: BTreeMap<Id, Ino>,
@@ -29,21 +26,20 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    pub(super) fn new(layers: Vec<Vec<(Vec<u8>, Wish)>>) -> Pair {
+    fn new(layers: Vec<Vec<(Vec<u8>, Wish)>>) -> Pair {
         let mut model = Model::new();
-        let mut lower = Vec::new();
+        let mut stack = Vec::new();
         for (number, wishes) in layers.into_iter().enumerate() {
             let (layer, said) = layer(&format!("layer {number}"), wishes);
             model.lay(&said);
-            lower.push(layer);
+            stack.push(layer);
         }
-        let layers = stack(lower);
-        let sysroot = over(&layers);
-        Pair { layers, sysroot, model, numbers: BTreeMap::new(), open: Vec::new() }
+        let sysroot = writable(stack);
+        Pair { sysroot, model, numbers: BTreeMap::new(), open: Vec::new() }
     }
 
     /// Compares everything that can be reached, and everything that is open.
-    pub(super) fn compare(&mut self) -> TestCaseResult {
+    fn compare(&mut self) -> TestCaseResult {
         let mut waiting = vec![(ROOT, ROOT_INO)];
         let links = self.model.reachable();
         while let Some((id, ino)) = waiting.pop() {
@@ -156,7 +152,7 @@ impl Pair {
         same(outcome.map(|_| ()), expected.map(|_| ()))
     }
 
-    pub(super) fn apply(&mut self, operation: &Operation) -> TestCaseResult {
+    fn apply(&mut self, operation: &Operation) -> TestCaseResult {
         use Operation as O;
         match operation.clone() {
             O::Create { directory, name, kind, setgid } => {
@@ -397,6 +393,7 @@ proptest! {
     fn kept_changes_are_the_same_tree(
         layers in vec(vec(wish(), 0..12), 0..4),
         operations in vec(operation(), 0..60),
+        later in vec(operation(), 0..30),
     ) {
         let mut pair = Pair::new(layers);
         pair.compare()?;
@@ -411,8 +408,20 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         pair.sysroot.keep(directory.path()).unwrap();
         let layers = pair.sysroot.tree.layers().to_vec();
-        pair.sysroot = Sysroot::restore(layers, directory.path()).unwrap();
+        let restore = |zones: Vec<Zone>| {
+            let options = Options { zones, spool_directory: None };
+            Sysroot::restore(layers.clone(), directory.path(), options).unwrap()
+        };
+        pair.sysroot = restore(Vec::new());
         prop_assert_eq!(walk(&pair.sysroot), before);
         pair.compare()?;
+        pair.sysroot = restore(vec![zone("/", Policy::Scratch)]);
+        // The numbers of nodes that went before may be given out again.
+        let alive = pair.model.reachable();
+        pair.numbers.retain(|id, _| alive.contains_key(id));
+        for operation in &later {
+            pair.apply(operation)?;
+            pair.compare()?;
+        }
     }
 }
