@@ -11,6 +11,7 @@ mod directory;
 mod fields;
 mod initialise;
 mod opcode;
+mod parse;
 mod reply;
 mod request;
 
@@ -21,10 +22,9 @@ mod tests;
 
 pub(super) use directory::DirectoryListing;
 pub(super) use initialise::{Features, InitialReply, InitialRequest, OLDEST_MINOR};
+pub(super) use parse::forgotten;
 pub(super) use reply::{Entry, Lifetime, OpenFlags, REPLY_HEADER, Reply, reply_header};
-pub(super) use request::{
-    Create, Header, Operation, REQUEST_HEADER, RenameRequest, XattrFlags, forgotten,
-};
+pub(super) use request::{Create, Header, Operation, REQUEST_HEADER, RenameRequest, XattrFlags};
 
 /// A message that breaks the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

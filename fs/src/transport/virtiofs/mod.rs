@@ -14,6 +14,7 @@ mod guest_memory;
 mod holds;
 mod server;
 mod session;
+mod tally;
 
 pub use error::VirtiofsError;
 pub use server::VirtiofsServer;

@@ -2,24 +2,29 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod listing;
+mod xattr;
+
 use std::cell::RefCell;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use answer::{Answer, done, failed, send};
+
 use super::holds::Holds;
-use crate::error::{Errno, Error, Result};
+use super::tally::Tally;
+use crate::error::{Errno, Result};
 use crate::filesystem::{DataSink, Filesystem, SetAttributes};
 use crate::node::{Attributes, Ino, Kind};
 use crate::transport::caching::Caching;
 use crate::transport::duties::{self, Asker};
 use crate::transport::faults::Faults;
 use crate::transport::fuse_message::{
-    Create, DirectoryListing, Entry, Features, Header, InitialReply, InitialRequest, Lifetime,
-    MalformedMessage, OLDEST_MINOR, OpenFlags, Operation, REPLY_HEADER, REQUEST_HEADER,
-    RenameRequest, Reply, XattrFlags, forgotten, reply_header,
+    Create, Entry, Features, Header, InitialReply, InitialRequest, Lifetime, MalformedMessage,
+    OLDEST_MINOR, OpenFlags, Operation, REPLY_HEADER, REQUEST_HEADER, RenameRequest, Reply,
+    forgotten,
 };
-use crate::transport::names::list;
 
 /// Bytes that one READ or WRITE may carry: what a queue of 1024 descriptors of a page can.
 const LARGEST_TRANSFER: u32 = 1 << 20;
@@ -30,10 +35,7 @@ pub(super) const LONGEST_REQUEST: usize = LARGEST_TRANSFER as usize + PAGE as us
 const BACKGROUND_REQUESTS: u16 = 64;
 /// A copy's reply counts in 32 bits; a caller goes on where a short copy stopped.
 const LARGEST_COPY: u64 = 1 << 30;
-/// An xattr's value, or a list of names, is never longer for a Linux kernel.
-const LARGEST_XATTR: usize = 65_536;
-
-const SET_GROUP: u16 = 0o2000;
+/// `O_ACCMODE` of open(2)'s flags.
 const ACCESS_MODE: u32 = 3;
 
 /// Where a reply goes: the parts of guest memory that the request offers for it.
@@ -51,25 +53,9 @@ pub(super) struct Session {
     caching: Caching,
     holds: Holds,
     faults: Faults,
+    tally: Tally,
     /// Nothing may reach the tree any more: somebody believes it to be finished.
     closed: AtomicBool,
-}
-
-/// How a request was answered.
-enum Answer {
-    Reply(Reply),
-    /// Bytes after the header: those of the buffer, which leaves room for the header.
-    Buffered,
-    /// So many bytes, which are in the reply space already.
-    Placed(usize),
-    /// Nobody waits for one.
-    None,
-}
-
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
-        Answer::Reply(reply)
-    }
 }
 
 thread_local! {
@@ -81,11 +67,16 @@ impl Session {
     pub(super) fn new(tree: Arc<dyn Filesystem>, caching: Caching) -> Self {
         let holds = Holds::new(&*tree);
         let closed = AtomicBool::new(false);
-        Session { tree, caching, holds, faults: Faults::default(), closed }
+        let (faults, tally) = (Faults::default(), Tally::new());
+        Session { tree, caching, holds, faults, tally, closed }
     }
 
     /// The guest is gone: gives back what it held.
     pub(super) fn guest_has_gone(&self) {
+        let asked = self.tally.take();
+        if !asked.is_empty() {
+            log::debug!("virtiofs: a guest asked for (operation×times): {asked}");
+        }
         self.holds.give_all_back(&*self.tree);
     }
 
@@ -108,6 +99,7 @@ impl Session {
                 return 0;
             }
         };
+        self.tally.count(header.operation);
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             let answer = match Operation::parse(&header, message) {
@@ -218,7 +210,7 @@ impl Session {
             }
             Operation::ReadLink => {
                 let target = tree.read_link(node)?;
-                put_data(buffer, &target);
+                answer::put_data(buffer, &target);
                 Ok(Answer::Buffered)
             }
             Operation::Open { flags } => {
@@ -366,82 +358,6 @@ impl Session {
         Ok(Answer::Placed(self.tree.read_to(ino, offset, length, space)?))
     }
 
-    fn read_directory(
-        &self,
-        directory: Ino,
-        cookie: u64,
-        size: u32,
-        buffer: &mut Vec<u8>,
-        space: &dyn ReplySpace,
-    ) -> Result<Answer> {
-        let mut listing = listing(buffer, size, space);
-        list(&*self.tree, directory, cookie, |name, ino, kind, next| {
-            flow(listing.add(name, ino, kind, next).is_ok())
-        })?;
-        Ok(Answer::Buffered)
-    }
-
-    fn read_directory_plus(
-        &self,
-        directory: Ino,
-        cookie: u64,
-        size: u32,
-        buffer: &mut Vec<u8>,
-        space: &dyn ReplySpace,
-    ) -> Result<Answer> {
-        let mut listing = listing(buffer, size, space);
-        list(&*self.tree, directory, cookie, |name, ino, kind, next| {
-            if !listing.fits_with_attributes(name) {
-                return ControlFlow::Break(());
-            }
-            // Gone since it was listed, or broken: a lookup says which.
-            let entry = self.tree.attributes(ino).ok().map(|found| {
-                // The kernel takes no hold on these two.
-                if name == b"." || name == b".." {
-                    return Entry { attributes: Some(found), lifetime: self.lifetime() };
-                }
-                self.tree.remember(ino);
-                self.held(found)
-            });
-            flow(listing.add_with_attributes(name, entry.as_ref(), (ino, kind), next).is_ok())
-        })?;
-        Ok(Answer::Buffered)
-    }
-
-    fn xattr(&self, node: Ino, operation: Operation<'_>, buffer: &mut Vec<u8>) -> Result<Answer> {
-        let tree = &*self.tree;
-        match operation {
-            Operation::GetXattr { name, size } => sized(&tree.get_xattr(node, name)?, size, buffer),
-            Operation::ListXattrs { size } => {
-                let mut names = Vec::new();
-                for name in tree.list_xattrs(node)? {
-                    names.extend_from_slice(&name);
-                    names.push(0);
-                }
-                sized(&names, size, buffer)
-            }
-            Operation::SetXattr { name, value, flags: XattrFlags { how, kill_set_gid } } => {
-                tree.set_xattr(node, name, value, how)?;
-                if kill_set_gid {
-                    self.drop_set_gid(node)?;
-                }
-                done(Ok(()))
-            }
-            Operation::RemoveXattr { name } => done(tree.remove_xattr(node, name)),
-            _ => Err(Errno::NOSYS.into()),
-        }
-    }
-
-    fn drop_set_gid(&self, node: Ino) -> Result<()> {
-        let mode = self.tree.attributes(node)?.meta.mode;
-        if mode & SET_GROUP != 0 {
-            let mode = Some(mode & !SET_GROUP);
-            let changes = SetAttributes { mode, ..SetAttributes::default() };
-            self.tree.set_attributes(node, &changes)?;
-        }
-        Ok(())
-    }
-
     fn range(&self, header: &Header, operation: Operation<'_>) -> Result<Answer> {
         let (tree, node) = (&*self.tree, header.node);
         match operation {
@@ -470,86 +386,6 @@ impl Session {
 
 fn asker(header: &Header) -> Asker {
     Asker { uid: header.uid, gid: header.gid }
-}
-
-fn done(result: Result<()>) -> Result<Answer> {
-    result.map(|()| Reply::Done.into())
-}
-
-fn failed(errno: Errno) -> Answer {
-    Reply::Failed(errno).into()
-}
-
-fn flow(goes_on: bool) -> ControlFlow<()> {
-    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-}
-
-/// A listing behind the room for a header, as long as was asked for and fits.
-fn listing<'a>(buffer: &'a mut Vec<u8>, size: u32, space: &dyn ReplySpace) -> DirectoryListing<'a> {
-    buffer.resize(REPLY_HEADER, 0);
-    let room = space.room().saturating_sub(REPLY_HEADER);
-    let asked = usize::try_from(size.min(LARGEST_TRANSFER)).unwrap_or(room);
-    DirectoryListing::new(buffer, asked.min(room))
-}
-
-fn put_data(buffer: &mut Vec<u8>, data: &[u8]) {
-    buffer.resize(REPLY_HEADER, 0);
-    buffer.extend_from_slice(data);
-}
-
-/// The xattr size protocol: 0 asks for the size, anything smaller than the value is ERANGE.
-fn sized(value: &[u8], size: u32, buffer: &mut Vec<u8>) -> Result<Answer> {
-    if value.len() > LARGEST_XATTR {
-        return Err(Errno::TOOBIG.into());
-    }
-    let length = u32::try_from(value.len()).map_err(|_| Errno::TOOBIG)?;
-    if size == 0 {
-        return Ok(Reply::XattrSize(length).into());
-    }
-    if length > size {
-        return Err(Errno::RANGE.into());
-    }
-    put_data(buffer, value);
-    Ok(Answer::Buffered)
-}
-
-/// Puts an answer into its space; returns the bytes of the reply.
-fn send(
-    answer: &Answer,
-    unique: u64,
-    buffer: &mut Vec<u8>,
-    space: &mut dyn ReplySpace,
-) -> Result<usize> {
-    let header = match answer {
-        Answer::None => return Ok(0),
-        Answer::Placed(count) => {
-            space.go_to(0);
-            space.bytes(&reply_header(unique, *count, None))?;
-            return Ok(count.saturating_add(REPLY_HEADER));
-        }
-        Answer::Buffered => reply_header(unique, buffer.len().saturating_sub(REPLY_HEADER), None),
-        Answer::Reply(reply) => {
-            buffer.clear();
-            reply.put(unique, buffer);
-            [0; REPLY_HEADER]
-        }
-    };
-    if matches!(answer, Answer::Buffered)
-        && let Some(place) = buffer.get_mut(..REPLY_HEADER)
-    {
-        place.copy_from_slice(&header);
-    }
-    if buffer.len() > space.room() {
-        // The kernel offers room for every reply that it expects; an errno always fits.
-        buffer.clear();
-        Reply::Failed(Errno::IO).put(unique, buffer);
-        if buffer.len() > space.room() {
-            return Err(Error::Os(Errno::IO));
-        }
-    }
-    space.go_to(0);
-    space.bytes(buffer)?;
-    Ok(buffer.len())
 }
 
 /// The shortest message that can be a request.
