@@ -1,6 +1,7 @@
 //! Small definitions for tests: chunks without sources, so that a guest is all that they cost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Scratch;
@@ -34,4 +35,20 @@ pub fn tree(scratch: &Scratch, chunks: &[(&str, &[&str], &str)]) -> PathBuf {
     }
     scratch.file("defs/strata/all.morph", stratum);
     scratch.join("defs")
+}
+
+/// A definitions tree with one chunk whose source is a plain tar, and the script that installs it.
+pub fn sourced(scratch: &Scratch, name: &str, archive: &Path, script: &str) -> PathBuf {
+    let definitions = tree(scratch, &[(name, &[], script)]);
+    let said = crate::run(Command::new("sha256sum").arg(archive)).ok();
+    let digest = said.stdout.split(' ').next().unwrap_or_default();
+    scratch.file(
+        "defs/strata/all.morph",
+        format!(
+            "name: all\nkind: stratum\nchunks:\n- name: {name}\n  morph: strata/all/{name}.morph\n  \
+             repo: 'tar:{}'\n  sha256: '{digest}'\n",
+            archive.display()
+        ),
+    );
+    definitions
 }
