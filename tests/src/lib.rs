@@ -11,6 +11,7 @@ pub mod console;
 pub mod definitions;
 pub mod samples;
 pub mod small_disk;
+pub mod suites;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

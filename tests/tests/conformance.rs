@@ -6,25 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use outcrop_tests::definitions::{fresh_name, sourced};
-use outcrop_tests::{Scratch, archives, as_user, guests_can_run, outcrop, run, skip};
+use outcrop_tests::suites::{in_guest, installed, on_mount};
+use outcrop_tests::{Scratch, guests_can_run};
 
 /// The suite: https://crates.io/crates/pjdfstest
 const PROGRAM: &str = "pjdfstest";
 /// Cases that are not expected to pass somewhere, each with its reason.
 const EXPECTED: &str = include_str!("conformance.txt");
-
-/// The suite's program, from PATH or where `cargo install` puts it.
-fn program() -> Option<PathBuf> {
-    let cargo = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).chain(cargo).map(|place| place.join(PROGRAM));
-    found.into_iter().find(|program| program.is_file())
-}
 
 /// What is not expected in `place` (`fails` or `skipped`), by case.
 fn expected(place: &str, verdict: &str) -> BTreeSet<&'static str> {
@@ -78,48 +67,21 @@ fn check(place: &str, report: &str) {
 
 #[test]
 fn a_mount_passes_what_an_ordinary_user_can_try() {
-    let Some(program) = program() else {
-        return skip("pjdfstest is not installed: cargo install pjdfstest");
-    };
+    let Some(program) = installed(PROGRAM) else { return };
     let scratch = Scratch::new();
-    let empty = scratch.file("empty.tar", archives::files(&[]));
-    let configuration = scratch.file(
-        "pjdfstest.toml",
-        configuration("mount", [("nobody", "nogroup"), ("daemon", "daemon")]),
-    );
-    let mountpoint = scratch.directory("mnt");
-    let program = {
-        let copy = scratch.join(PROGRAM);
-        fs::copy(program, &copy).unwrap();
-        copy
-    };
-    let mut mount = outcrop();
-    mount.args(["mount", "--background", "--rw", "--layer"]).arg(empty).arg(&mountpoint);
-    run(&mut mount).ok();
-    let mut suite = as_user(program);
-    suite.arg("-c").arg(configuration).arg("-p").arg(&mountpoint).arg("-s").arg("/dev/shm");
-    let said = run(&mut suite);
-    run(outcrop().arg("unmount").arg(&mountpoint)).ok();
-    check("mount", &said.stdout);
+    let users = [("nobody", "nogroup"), ("daemon", "daemon")];
+    let configuration = scratch.file("pjdfstest.toml", configuration("mount", users));
+    let report = on_mount(&scratch, &program, |mountpoint, suite| {
+        suite.arg("-c").arg(configuration).arg("-p").arg(mountpoint).arg("-s").arg("/dev/shm");
+    });
+    check("mount", &report);
 }
 
-fn in_guest(transport: &str) {
-    if !guests_can_run() {
-        return;
-    }
-    let Some(program) = program() else {
-        return skip("pjdfstest is not installed: cargo install pjdfstest");
-    };
+fn guest_passes(transport: &str) {
+    let (true, Some(program)) = (guests_can_run(), installed(PROGRAM)) else { return };
     let scratch = Scratch::new();
     let users = [("nobody", "nogroup"), ("tests", "tests")];
-    let source = scratch.directory("source");
-    fs::copy(program, source.join(PROGRAM)).unwrap();
-    fs::write(source.join("pjdfstest.toml"), configuration(transport, users)).unwrap();
-    let archive = scratch.join("source.tar");
-    run(Command::new("tar").arg("cf").arg(&archive).arg("-C").arg(scratch.path()).arg("source"))
-        .ok();
-    let name = fresh_name("conformance");
-    // The suite ends with 1 where anything failed; the report is wanted all the same.
+    let configuration = configuration(transport, users);
     let script = "for user in nobody:65534:nogroup tests:1234:tests; do
   IFS=: read -r name id group <<END
 $user
@@ -128,22 +90,17 @@ END
   grep -q \"^$group:\" /etc/group || echo \"$group:x:$id:\" >> /etc/group
 done
 mkdir -m 755 /tried
-./pjdfstest -c pjdfstest.toml -p /tried -s /tmp > \"$DESTDIR/report\" 2>&1 || true";
-    let definitions = sourced(&scratch, &name, &archive, script);
-    let mut build = outcrop();
-    build.args(["build", &name, "--arch", "x86_64", "--transport", transport, "--definitions"]);
-    run(build.arg(&definitions)).ok();
-    let mut cat = outcrop();
-    let said = run(cat.args(["cat", &name, "/report", "--definitions"]).arg(&definitions)).ok();
-    check(transport, &said.stdout);
+./suite -c pjdfstest.toml -p /tried -s /tmp";
+    let file = ("pjdfstest.toml", configuration.as_str());
+    check(transport, &in_guest(&scratch, transport, &program, file, script));
 }
 
 #[test]
 fn a_guest_passes_over_virtiofs() {
-    in_guest("virtiofs");
+    guest_passes("virtiofs");
 }
 
 #[test]
 fn a_guest_passes_over_9p() {
-    in_guest("9p");
+    guest_passes("9p");
 }

@@ -1,0 +1,66 @@
+//! Test suites of others, run on a mount by an ordinary user and in guests by root.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::definitions::{fresh_name, sourced};
+use crate::{Scratch, archives, as_user, outcrop, run, skip};
+
+/// The suite's program, from PATH or where `cargo install` puts it; says so where there is none.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let cargo = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).chain(cargo);
+    let found = places.find_map(|place| Some(place.join(name)).filter(|program| program.is_file()));
+    if found.is_none() {
+        skip(&format!("{name} is not installed: cargo install {name}"));
+    }
+    found
+}
+
+/// Runs the program as the ordinary user over a new, empty mount, whose path `arguments` gets, and
+/// gives what it printed.
+pub fn on_mount(
+    scratch: &Scratch,
+    program: &Path,
+    arguments: impl FnOnce(&Path, &mut Command),
+) -> String {
+    let empty = scratch.file("empty.tar", archives::files(&[]));
+    let mountpoint = scratch.directory("mnt");
+    // Where the user can reach it.
+    let copy = scratch.join("suite");
+    std::fs::copy(program, &copy).unwrap();
+    let mut mount = outcrop();
+    mount.args(["mount", "--background", "--rw", "--layer"]).arg(empty).arg(&mountpoint);
+    run(&mut mount).ok();
+    let mut suite = as_user(copy);
+    arguments(&mountpoint, &mut suite);
+    let said = run(&mut suite);
+    run(outcrop().arg("unmount").arg(&mountpoint)).ok();
+    said.stdout + &said.stderr
+}
+
+/// Runs a script as root in a guest, in a directory with the program, as `./suite`, and `file`.
+/// Gives what it printed, whatever it ended with.
+pub fn in_guest(
+    scratch: &Scratch,
+    transport: &str,
+    program: &Path,
+    file: (&str, &str),
+    script: &str,
+) -> String {
+    let source = scratch.directory("source");
+    std::fs::copy(program, source.join("suite")).unwrap();
+    std::fs::write(source.join(file.0), file.1).unwrap();
+    let archive = scratch.join("source.tar");
+    let mut tar = Command::new("tar");
+    run(tar.arg("cf").arg(&archive).arg("-C").arg(scratch.path()).arg("source")).ok();
+    let name = fresh_name("suite");
+    let script = format!("( {script}\n) > \"$DESTDIR/report\" 2>&1 || true");
+    let definitions = sourced(scratch, &name, &archive, &script);
+    let mut build = outcrop();
+    build.args(["build", &name, "--arch", "x86_64", "--transport", transport, "--definitions"]);
+    run(build.arg(&definitions)).ok();
+    let mut cat = outcrop();
+    run(cat.args(["cat", &name, "/report", "--definitions"]).arg(&definitions)).ok().stdout
+}

@@ -1,0 +1,74 @@
+//! `fsx`: random reads, writes, truncations and mappings of one file, each checked, on a mount as an
+//! ordinary user and in guests as root over each transport.
+
+// A test says what is wrong by panicking, and helpers are part of the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use outcrop_tests::suites::{in_guest, installed, on_mount};
+use outcrop_tests::{Scratch, guests_can_run};
+
+/// The suite: <https://crates.io/crates/fsx>
+const PROGRAM: &str = "fsx";
+const OPERATIONS: &str = "50000";
+const FIXED_SEED: &str = "20161107";
+
+/// What QEMU's 9p server cannot do is left out there. Nothing is empty: fallocate(2) refuses that.
+fn configuration(can_allocate: bool) -> String {
+    let mut text = String::from(
+        "flen = 262144\n[opsize]\nmin = 1\nmax = 65536\n[weights]\nread = 10\nwrite = 10\nmapread = 10\n\
+         mapwrite = 10\ninvalidate = 1\ntruncate = 10\nfsync = 1\nfdatasync = 1\nclose_open = 1\n\
+         copy_file_range = 5\nsendfile = 5\n",
+    );
+    if can_allocate {
+        text.push_str("punch_hole = 5\nposix_fallocate = 5\n");
+    }
+    text
+}
+
+/// The fixed seed and one that nobody has tried before.
+fn seeds() -> [String; 2] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    [FIXED_SEED.to_owned(), now.subsec_nanos().to_string()]
+}
+
+fn check(place: &str, seed: &str, report: &str) {
+    eprintln!("fsx, {place}: {OPERATIONS} operations, seed {seed}");
+    assert!(report.contains("completed A-OK"), "{place}, seed {seed}:\n{report}");
+}
+
+#[test]
+fn a_file_on_a_mount_is_what_was_written() {
+    let Some(program) = installed(PROGRAM) else { return };
+    for seed in seeds() {
+        let scratch = Scratch::new();
+        let configuration = scratch.file("fsx.toml", configuration(true));
+        let report = on_mount(&scratch, &program, |mountpoint, suite| {
+            suite.args(["-N", OPERATIONS, "-S", &seed, "-f"]).arg(configuration);
+            suite.arg("-P").arg(mountpoint).arg(mountpoint.join("file"));
+        });
+        check("mount", &seed, &report);
+    }
+}
+
+fn guest_reads_what_it_wrote(transport: &str) {
+    let (true, Some(program)) = (guests_can_run(), installed(PROGRAM)) else { return };
+    for seed in seeds() {
+        let scratch = Scratch::new();
+        let script = format!("./suite -N {OPERATIONS} -S {seed} -f fsx.toml -P / /file");
+        let file = configuration(transport != "9p");
+        let report = in_guest(&scratch, transport, &program, ("fsx.toml", &file), &script);
+        check(transport, &seed, &report);
+    }
+}
+
+#[test]
+fn a_guest_reads_what_it_wrote_over_virtiofs() {
+    guest_reads_what_it_wrote("virtiofs");
+}
+
+#[test]
+fn a_guest_reads_what_it_wrote_over_9p() {
+    guest_reads_what_it_wrote("9p");
+}
