@@ -137,13 +137,84 @@ def _():
 
 @row("O_TMPFILE")
 def _():
-    os.close(os.open(".", os.O_TMPFILE | os.O_RDWR))
+    nameless = os.open(".", os.O_TMPFILE | os.O_RDWR)
+    os.write(nameless, b"kept")
+    # AT_SYMLINK_FOLLOW, which os.link does not pass on.
+    checked(libc.linkat(-100, b"/proc/self/fd/%d" % nameless, -100, b"named", 0x400))
+    os.close(nameless)
+    assert open("named").read() == "kept"
 
 
 @row("fallocate")
 def _():
     with open("allocated", "w") as file:
         checked(libc.fallocate64(file.fileno(), 0, ctypes.c_int64(0), ctypes.c_int64(65536)))
+
+
+@row("punched holes, SEEK_HOLE")
+def _():
+    with open("holes", "w+b") as file:
+        file.write(b"x" * 65536)
+        file.flush()
+        # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        checked(libc.fallocate64(file.fileno(), 3, ctypes.c_int64(8192), ctypes.c_int64(16384)))
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 8192
+        assert os.lseek(file.fileno(), 8192, os.SEEK_DATA) == 24576
+        assert os.pread(file.fileno(), 4, 8190) == b"xx\0\0"
+
+
+@row("copy_file_range")
+def _():
+    write("original", "0123456789" * 1000)
+    with open("original", "rb") as source, open("copy", "wb") as target:
+        done = os.copy_file_range(source.fileno(), target.fileno(), 10000, 5, 0)
+    assert done == 9995, done
+    assert open("copy").read() == open("original").read()[5:]
+
+
+@row("RENAME_NOREPLACE")
+def _():
+    write("source", "s")
+    write("taken", "t")
+    try:
+        checked(libc.renameat2(-100, b"source", -100, b"taken", 1))
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    assert open("taken").read() == "t"
+    checked(libc.renameat2(-100, b"source", -100, b"free", 1))
+    assert open("free").read() == "s"
+
+
+@row("a write by somebody else takes setuid away")
+def _():
+    write("privileged")
+    os.chmod("privileged", 0o6777)
+    child = os.fork()
+    if child == 0:
+        os.setgid(1000)
+        os.setuid(1000)
+        write("privileged", "y")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    mode = stat.S_IMODE(os.stat("privileged").st_mode)
+    assert mode == 0o777, oct(mode)
+
+
+@row("permissions")
+def _():
+    os.mkdir("closed", 0o700)
+    write("closed/file")
+    child = os.fork()
+    if child == 0:
+        os.setgid(1000)
+        os.setuid(1000)
+        try:
+            open("closed/file")
+        except PermissionError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, "a stranger may look"
 
 
 @row("ftruncate, fchmod on an unlinked open file")

@@ -124,6 +124,30 @@ fn check_capture(definitions: &Path, name: &str) {
 }
 
 #[test]
+fn where_virtiofs_cannot_be_9p_is_taken_and_said_so() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("falls-back");
+    let definitions = tree(&scratch, &[(&name, &[], "echo here > \"$DESTDIR/file\"\n")]);
+    // A QEMU that was built without the device.
+    let script = "#!/bin/sh\ncase \"$*\" in *vhost-user-fs*) exit 1 ;; esac\n\
+                  exec /usr/bin/qemu-system-x86_64 \"$@\"\n";
+    let qemu = scratch.file("bin/qemu-system-x86_64", script);
+    run(Command::new("chmod").arg("755").arg(&qemu)).ok();
+    let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", scratch.join("bin").display());
+    let with = |transport: &str| {
+        let mut build = outcrop();
+        build.args(["build", &name, "--arch", "x86_64", "--transport", transport, "--definitions"]);
+        run(build.arg(&definitions).env("PATH", &path))
+    };
+    with("virtiofs").fails(3).says("has no device vhost-user-fs-pci");
+    with("auto").ok().says("over 9p, which is slower").says("has no device vhost-user-fs-pci");
+    assert_eq!(inspect("cat", &definitions, &name, "/file").ok().stdout, "here\n");
+}
+
+#[test]
 fn dependencies_are_staged_and_a_second_build_does_nothing() {
     if !guests_can_run() {
         return;

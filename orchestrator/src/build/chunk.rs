@@ -159,10 +159,11 @@ fn note_start(
     let timings = guest.timings();
     log.note(&format!(
         "guest ready after {seconds:.2} s: QEMU to agent {:.2} s (guest uptime {:.2} s), \
-         mounting {:.2} s",
+         mounting {:.2} s over {}",
         timings.hello.as_secs_f64(),
         timings.uptime_at_hello.as_secs_f64(),
-        timings.setup.as_secs_f64()
+        timings.setup.as_secs_f64(),
+        workshop.transport
     ));
     let component = job.component.clone();
     workshop.observer.observe(Event::GuestReady { component, seconds });

@@ -49,16 +49,25 @@ async fn transport(
     kit: &Kit,
     choice: TransportChoice,
 ) -> CommandResult<(Transport, Option<String>)> {
-    if choice == TransportChoice::NineP {
-        return Ok((Transport::NineP, None));
+    match choice {
+        TransportChoice::NineP => Ok((Transport::NineP, None)),
+        _ => choose(choice, virtiofs(kit).await),
     }
-    match (virtiofs(kit).await, choice) {
+}
+
+/// `virtiofs`: whether it can be used.
+fn choose(
+    choice: TransportChoice,
+    virtiofs: Result<(), String>,
+) -> CommandResult<(Transport, Option<String>)> {
+    match (virtiofs, choice) {
+        (_, TransportChoice::NineP) => Ok((Transport::NineP, None)),
         (Ok(()), _) => Ok((Transport::Virtiofs, None)),
         (Err(reason), TransportChoice::Virtiofs) => {
             Err(CommandError::host(format!("virtiofs cannot be used: {reason}"))
                 .hint("--transport 9p works without it, more slowly"))
         }
-        (Err(reason), _) => {
+        (Err(reason), TransportChoice::Auto) => {
             let notice = format!("guests reach their files over 9p, which is slower: {reason}");
             Ok((Transport::NineP, Some(notice)))
         }
@@ -107,5 +116,31 @@ impl From<GuestError> for CommandError {
             GuestError::QemuMissing { .. } => CommandError::host(error.to_string()),
             error => CommandError::build(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_virtiofs_9p_is_taken_and_said_so_unless_virtiofs_was_asked_for() {
+        let chosen = |choice, works: bool| {
+            choose(choice, works.then_some(()).ok_or_else(|| "no device".to_owned()))
+        };
+        for (choice, works, expected) in [
+            (TransportChoice::Auto, true, Transport::Virtiofs),
+            (TransportChoice::Virtiofs, true, Transport::Virtiofs),
+            (TransportChoice::NineP, true, Transport::NineP),
+            (TransportChoice::NineP, false, Transport::NineP),
+        ] {
+            let (transport, notice) = chosen(choice, works).ok().unwrap();
+            assert_eq!((transport, notice), (expected, None), "{choice:?}");
+        }
+        let (transport, notice) = chosen(TransportChoice::Auto, false).ok().unwrap();
+        assert_eq!(transport, Transport::NineP);
+        assert!(notice.unwrap().contains("no device"));
+        let refused = chosen(TransportChoice::Virtiofs, false).err().unwrap();
+        assert!(refused.message.contains("no device"));
     }
 }

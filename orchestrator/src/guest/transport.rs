@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -21,6 +22,15 @@ pub enum Transport {
     Virtiofs,
     /// QEMU's 9p server on a FUSE mount of the mapped view.
     NineP,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Virtiofs => "virtiofs",
+            Transport::NineP => "9p",
+        })
+    }
 }
 
 /// What the user asks for.

@@ -205,3 +205,7 @@ fn close(descriptor: RawFd) {
     // and is gone, with its threads. Nobody else has its number.
     drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
