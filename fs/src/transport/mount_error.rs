@@ -28,7 +28,7 @@ pub enum MountError {
     #[error("the mount point {} is not empty; a mount would hide what is in it", .0.display())]
     NotEmpty(PathBuf),
 
-    #[error("{} is an Outcrop mount already; unmount it with `fusermount3 -u`", .0.display())]
+    #[error("{} is an Outcrop mount already; unmount it with `outcrop unmount`", .0.display())]
     AlreadyMounted(PathBuf),
 
     #[error("{} is a dead mount of another program ({file_system}); unmount it first", path.display())]

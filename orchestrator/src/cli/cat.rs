@@ -11,7 +11,7 @@ use super::tree;
 
 /// Print a file of an artifact, a built system or a layer
 ///
-/// Example: outcrop cat minimal-x86_64 /etc/inittab
+/// Example: outcrop cat minimal-x86_64 /etc/inittab --definitions examples/minimal
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

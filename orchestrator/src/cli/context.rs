@@ -38,8 +38,10 @@ impl Context {
 /// Definitions of a tree, with their warnings shown.
 pub fn load_definitions(directory: &Path) -> CommandResult<Definitions> {
     let loaded = definitions::load::load(directory).map_err(|problems| {
-        CommandError::new(Exit::BadInput, problems.to_string())
-            .hint(format!("the definitions in {} cannot be used as they are", directory.display()))
+        CommandError::new(Exit::BadInput, problems.to_string()).hint(format!(
+            "the definitions in {} cannot be used as they are; `--definitions DIR` names others",
+            directory.display()
+        ))
     })?;
     for warning in &loaded.warnings {
         log::warn!("{warning}");

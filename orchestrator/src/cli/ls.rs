@@ -15,7 +15,7 @@ use super::tree;
 
 /// List what is in an artifact, a built system or a layer, without mounting it
 ///
-/// Example: outcrop ls minimal-x86_64 /bin
+/// Example: outcrop ls minimal-x86_64 /bin --definitions examples/minimal
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

@@ -194,7 +194,7 @@ fn announce(arguments: &Arguments, record: &MountRecord) {
         }
     } else {
         eprintln!(
-            "mounted on {}; Ctrl-C or `fusermount3 -u {}` ends it",
+            "mounted on {}; Ctrl-C or `outcrop unmount {}` ends it",
             arguments.mountpoint.display(),
             arguments.mountpoint.display()
         );

@@ -37,8 +37,12 @@ impl Project {
         let definitions = load_definitions(directory)?;
         let config =
             Config::load(directory).map_err(|error| CommandError::input(error.to_string()))?;
-        let id =
-            definitions.select(target).map_err(|error| CommandError::input(error.to_string()))?;
+        let id = definitions.select(target).map_err(|error| {
+            CommandError::input(error.to_string()).hint(format!(
+                "the definitions are those in {}; `--definitions DIR` names others",
+                directory.display()
+            ))
+        })?;
         let of_system = definitions.get(id).and_then(|c| c.system()).map(|s| s.arch.clone());
         let name = match (arch, of_system) {
             (Some(asked), Some(own)) if *asked != own => {

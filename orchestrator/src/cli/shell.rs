@@ -19,7 +19,7 @@ use super::project::{Project, tell_fetching};
 /// it. Nothing that is changed is kept.
 ///
 /// Example: outcrop shell zlib --definitions examples/minimal
-/// Example: outcrop shell --failed busybox --command 'tail config.log'
+/// Example: outcrop shell --failed busybox --definitions examples/minimal --command 'ls -l'
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

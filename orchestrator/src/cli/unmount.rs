@@ -1,7 +1,7 @@
 //! `outcrop unmount`: end a mount and wait until its server has finished.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
+    /// Where `outcrop mount` has mounted
     mountpoint: PathBuf,
 }
 
@@ -27,13 +28,10 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         CommandError::input(format!("{}: {error}", arguments.mountpoint.display()))
     })?;
     let record = find_record(&context, &mountpoint)?;
-    let status = Command::new("fusermount3").arg("-u").arg("--").arg(&mountpoint).status();
-    match status {
-        Ok(status) if status.success() => {}
-        Ok(_) => {
-            return Err(CommandError::input(format!("{} was not unmounted", mountpoint.display()))
-                .hint("close what uses it (see `fuser -m`) and try again"));
-        }
+    let output = Command::new("fusermount3").arg("-u").arg("--").arg(&mountpoint).output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return Err(not_unmounted(&mountpoint, &output.stderr)),
         Err(error) => {
             return Err(CommandError::host(format!("cannot run fusermount3: {error}"))
                 .hint("install the package fuse3"));
@@ -43,6 +41,18 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         Some(record) => wait_for_server(&record),
         None => Ok(()),
     }
+}
+
+/// Only the text of fusermount3 tells a mount that is in use from a directory that is none.
+fn not_unmounted(mountpoint: &Path, said: &[u8]) -> CommandError {
+    let said = String::from_utf8_lossy(said);
+    let place = mountpoint.display();
+    if said.contains(" not found in ") {
+        return CommandError::input(format!("no mount of yours is on {place}"))
+            .hint("`findmnt` lists what is mounted");
+    }
+    CommandError::input(format!("{place} was not unmounted: {}", said.trim()))
+        .hint(format!("close what uses it (see `fuser -m {place}`) and try again"))
 }
 
 /// The server removes its record when it has finished, or leaves an error in it.
