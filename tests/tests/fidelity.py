@@ -240,6 +240,18 @@ def _():
         assert file.read(4) == b"seen"
 
 
+@row("cp -p, install -m")
+def _():
+    write("plain")
+    os.chmod("plain", 0o4754)
+    subprocess.run(["cp", "-p", "plain", "copied"], check=True)
+    subprocess.run(["install", "-m", "4711", "plain", "installed"], check=True)
+    for name, mode in [("copied", 0o104754), ("installed", 0o104711)]:
+        assert os.stat(name).st_mode == mode, oct(os.stat(name).st_mode)
+        # An ACL beside the mode would mean something else to whom it is exported to.
+        assert not os.listxattr(name), os.listxattr(name)
+
+
 @row("nanosecond utimes")
 def _():
     write("fine")

@@ -89,6 +89,34 @@ fn capturing_again_gives_an_equal_tree() {
 }
 
 #[test]
+fn cp_and_install_set_the_mode_and_no_acl() {
+    let scratch = Scratch::new();
+    let empty = scratch.file("empty.tar", archives::files(&[]));
+    let out = scratch.join("out.tar");
+    let arguments = [
+        "--layer".as_ref(),
+        empty.as_os_str(),
+        "--rw".as_ref(),
+        "--capture".as_ref(),
+        out.as_os_str(),
+    ];
+    let mounted = Mounted::new(&scratch, arguments);
+    let script = "cd \"$MNT\"; echo x > plain; chmod 4754 plain; cp -p plain copied; \
+                  cp -a plain kept; install -m 4711 plain installed";
+    mounted.shell(script).ok();
+    mounted.end();
+    let listed = run(outcrop().args(["ls", "-R"]).arg(&out)).ok().stdout;
+    for (name, mode) in
+        [("copied", "-rwsr-xr--"), ("kept", "-rwsr-xr--"), ("installed", "-rws--x--x")]
+    {
+        let line = listed.lines().find(|line| line.ends_with(name)).unwrap_or(&listed);
+        assert!(line.starts_with(mode), "{name}: {listed}");
+    }
+    let pax = std::fs::read(&out).unwrap();
+    assert!(!pax.windows(9).any(|window| window == b"posix_acl"), "an ACL was kept");
+}
+
+#[test]
 fn every_compression_shows_the_same_tree() {
     let scratch = Scratch::new();
     let tar = scratch.file("a.tar", archives::everything());

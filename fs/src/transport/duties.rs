@@ -4,10 +4,11 @@
 #![forbid(unsafe_code)]
 
 use crate::error::{Errno, Result};
-use crate::filesystem::{Creation, Filesystem, SetAttributes};
+use crate::filesystem::{Creation, Filesystem, SetAttributes, SetXattr};
 use crate::node::{Attributes, Ino, Kind};
 
 const CAPABILITIES: &[u8] = b"security.capability";
+const ACLS: &[u8] = b"system.posix_acl_";
 const SET_USER_OR_GROUP: u16 = 0o6000;
 const SET_GROUP: u16 = 0o2000;
 
@@ -45,6 +46,21 @@ pub(super) fn creation(
         }
     }
     Ok(Creation { mode, uid: asker.uid, gid })
+}
+
+/// Sets an xattr, but no POSIX ACL: a kernel that was not promised `FUSE_POSIX_ACL` leaves the mode
+/// that an ACL means to the server. Programs that are told so, such as `cp -p`, change the mode.
+pub(super) fn set_xattr(
+    tree: &dyn Filesystem,
+    ino: Ino,
+    name: &[u8],
+    value: &[u8],
+    how: SetXattr,
+) -> Result<()> {
+    if name.starts_with(ACLS) {
+        return Err(Errno::OPNOTSUPP.into());
+    }
+    tree.set_xattr(ino, name, value, how)
 }
 
 /// Takes away what a changed file must not keep: capabilities always, setuid and setgid if asked.

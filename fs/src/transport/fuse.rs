@@ -410,7 +410,7 @@ impl fuser::Filesystem for Adapter {
             libc::XATTR_REPLACE => SetXattr::Replace,
             _ => SetXattr::Any,
         };
-        let result = self.tree.set_xattr(ino.0, name.as_bytes(), value, how);
+        let result = duties::set_xattr(&*self.tree, ino.0, name.as_bytes(), value, how);
         self.done("setxattr", ino.0, result, reply);
     }
 

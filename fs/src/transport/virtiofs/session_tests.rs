@@ -247,10 +247,17 @@ fn privileges_go_when_they_must() {
     mode(0o6755);
     guest.ask(&SetAttr { valid: 1 << 1, uid: 3, ..SetAttr::default() }.request(ino)).unwrap();
     assert_eq!(set(), 0, "a new owner");
-    mode(0o2755);
-    let acl = body().u32(1).u32(0).u32(1).u32(0).name(b"system.posix_acl_access").bytes(b"a");
-    guest.ask(&request(21, ino, &acl.0)).unwrap();
-    assert_eq!(set(), 0, "FUSE_SETXATTR_ACL_KILL_SGID");
+}
+
+#[test]
+fn an_acl_is_refused_so_that_programs_set_the_mode() {
+    let (tree, guest) = Guest::of_memory();
+    let ino = guest.create(b"file");
+    for name in [&b"system.posix_acl_access"[..], b"system.posix_acl_default"] {
+        let acl = body().u32(1).u32(0).u32(1).u32(0).name(name).bytes(b"a");
+        assert_eq!(guest.ask(&request(21, ino, &acl.0)), Err(libc::EOPNOTSUPP));
+    }
+    assert!(tree.list_xattrs(ino).unwrap().is_empty());
 }
 
 #[test]

@@ -5,13 +5,12 @@
 use super::Session;
 use super::answer::{Answer, done, put_data};
 use crate::error::{Errno, Result};
-use crate::filesystem::SetAttributes;
 use crate::node::Ino;
+use crate::transport::duties;
 use crate::transport::fuse_message::{Operation, Reply, XattrFlags};
 
 /// An xattr's value, or a list of names, is never longer for a Linux kernel.
 const LARGEST_XATTR: usize = 65_536;
-const SET_GROUP: u16 = 0o2000;
 
 impl Session {
     pub(super) fn xattr(
@@ -31,26 +30,13 @@ impl Session {
                 }
                 sized(&names, size, buffer)
             }
-            Operation::SetXattr { name, value, flags: XattrFlags { how, kill_set_gid } } => {
-                tree.set_xattr(node, name, value, how)?;
-                if kill_set_gid {
-                    self.drop_set_gid(node)?;
-                }
-                done(Ok(()))
+            // Only ACLs come with a wish to take setgid away.
+            Operation::SetXattr { name, value, flags: XattrFlags { how, .. } } => {
+                done(duties::set_xattr(tree, node, name, value, how))
             }
             Operation::RemoveXattr { name } => done(tree.remove_xattr(node, name)),
             _ => Err(Errno::NOSYS.into()),
         }
-    }
-
-    fn drop_set_gid(&self, node: Ino) -> Result<()> {
-        let mode = self.tree.attributes(node)?.meta.mode;
-        if mode & SET_GROUP != 0 {
-            let mode = Some(mode & !SET_GROUP);
-            let changes = SetAttributes { mode, ..SetAttributes::default() };
-            self.tree.set_attributes(node, &changes)?;
-        }
-        Ok(())
     }
 }
 
