@@ -207,6 +207,22 @@ fn a_signal_and_fusermount_both_end_the_server() {
 }
 
 #[test]
+fn unmounting_by_another_path_waits_for_the_capture_too() {
+    for other in ["../mnt", "alias"] {
+        let scratch = Scratch::new();
+        let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));
+        let out = scratch.join("out.tar");
+        let here = scratch.directory("here");
+        std::os::unix::fs::symlink("../mnt", here.join("alias")).unwrap();
+        let mut mount = outcrop();
+        mount.args(["mount", "--background", "--rw", "--layer"]).arg(&tar).arg("--capture");
+        run(mount.arg(&out).arg(scratch.directory("mnt"))).ok();
+        run(outcrop().current_dir(&here).args(["unmount", other])).ok();
+        assert!(out.is_file(), "{other}: it ended before the capture");
+    }
+}
+
+#[test]
 fn the_mount_of_a_killed_server_is_recognised_and_cleaned() {
     let scratch = Scratch::new();
     let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));

@@ -13,7 +13,7 @@ mod names;
 mod virtiofs;
 
 pub use caching::Caching;
-pub use mount::{Mount, MountOptions, Unmounted, Unmounter, clean_stale};
+pub use mount::{Mount, MountOptions, Unmounted, Unmounter, clean_stale, resolve_mountpoint};
 pub use mount_error::MountError;
 pub use virtiofs::{VirtiofsError, VirtiofsServer};
 

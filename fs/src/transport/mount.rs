@@ -290,7 +290,7 @@ impl Unmounter {
 pub fn clean_stale(mountpoint: &Path) -> Result<bool, MountError> {
     let mut cleaned = false;
     while is_stale(mountpoint) {
-        let path = resolve(mountpoint)?;
+        let path = resolve_mountpoint(mountpoint)?;
         let Some(entry) = find(&path)? else {
             let reason = "its mount is dead, but not in this process's mount table".to_owned();
             return Err(MountError::NotUnmounted { path, reason });
@@ -327,7 +327,10 @@ fn find(mountpoint: &Path) -> Result<Option<TableEntry>, MountError> {
 
 /// The absolute path without symlinks, as the mount table has it. A dead mount cannot be entered:
 /// there the parent is resolved.
-fn resolve(path: &Path) -> Result<PathBuf, MountError> {
+///
+/// # Errors
+/// [`MountError::Host`] where the path does not lead anywhere.
+pub fn resolve_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
     let result = match path.canonicalize() {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTCONN) => {
             match (path.parent(), path.file_name()) {
@@ -356,7 +359,7 @@ fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
         }
         Ok(_) => {}
     }
-    let resolved = resolve(path)?;
+    let resolved = resolve_mountpoint(path)?;
     if find(&resolved)?.is_some_and(|entry| entry.file_system == FILE_SYSTEM) {
         return Err(MountError::AlreadyMounted(resolved));
     }

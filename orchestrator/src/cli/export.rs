@@ -23,7 +23,7 @@ use super::tree;
 /// Owners, modes, device nodes, setuid bits and xattrs are those of the tree, whoever you are.
 /// Exporting twice gives identical bytes.
 ///
-/// Example: outcrop export minimal-x86_64 --definitions examples/minimal -f squashfs -o minimal.squashfs
+/// Example: outcrop export minimal-x86_64 --definitions examples/minimal -f squashfs -o minimal.sqfs
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {

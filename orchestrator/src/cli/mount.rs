@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
-use outcrop_fs::transport::{Caching, Mount, MountOptions, clean_stale};
+use outcrop_fs::transport::{Caching, Mount, MountOptions, clean_stale, resolve_mountpoint};
 use outcrop_fs::view::MappedView;
 
 use super::context::Context;
@@ -237,7 +237,9 @@ impl MountRecord {
         };
         let process = std::process::id();
         let record = MountRecord {
-            mountpoint: std::path::absolute(mountpoint).map_err(fault)?,
+            // What is wrong with the mount point is said where it is mounted on.
+            mountpoint: resolve_mountpoint(mountpoint)
+                .or_else(|_| std::path::absolute(mountpoint).map_err(fault))?,
             process,
             error: context.store.root().join("logs").join(format!("mount-{process}.error")),
             place: run.join(RECORD),

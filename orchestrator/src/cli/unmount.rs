@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use outcrop_fs::transport::resolve_mountpoint;
+
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
 use super::mount::{MountRecord, find_record};
@@ -24,9 +26,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> CommandResult {
     let context = Context::open()?;
-    let mountpoint = std::path::absolute(&arguments.mountpoint).map_err(|error| {
-        CommandError::input(format!("{}: {error}", arguments.mountpoint.display()))
-    })?;
+    let mountpoint = resolve_mountpoint(&arguments.mountpoint)
+        .map_err(|error| CommandError::input(error.to_string()))?;
     let record = find_record(&context, &mountpoint)?;
     let output = Command::new("fusermount3").arg("-u").arg("--").arg(&mountpoint).output();
     match output {
