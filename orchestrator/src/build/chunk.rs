@@ -79,13 +79,7 @@ pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> R
         Ok(()) => finish(workshop, job, &tree, log, started).await,
         Err(error) => Err(error),
     };
-    if published.is_err() {
-        failed::keep(workshop, &job.component, &job.key, &tree).await;
-    }
-    published.map_err(|mut error| {
-        workshop.keep_console(&job.key, &mut error);
-        error
-    })
+    failed::keep_on_failure(workshop, &job.component, &job.key, &tree, published).await
 }
 
 /// Stacks what the chunk is built in: kit, dependencies, source; with `kept` also what an earlier

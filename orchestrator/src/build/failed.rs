@@ -9,10 +9,27 @@ use std::path::PathBuf;
 use super::error::{BuildError, Result};
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking};
-use crate::store::{Key, remove_tree};
+use crate::store::{Artifact, Key, remove_tree};
+
+/// Hands on how a build ended. Where it failed, its tree and its guest's console are kept.
+pub async fn keep_on_failure(
+    workshop: &Workshop,
+    component: &str,
+    key: &Key,
+    tree: &GuestTree,
+    outcome: Result<Artifact>,
+) -> Result<Artifact> {
+    if outcome.is_err() {
+        keep(workshop, component, key, tree).await;
+    }
+    outcome.map_err(|mut error| {
+        workshop.keep_console(key, &mut error);
+        error
+    })
+}
 
 /// Keeps what it can; a failure to keep must not hide the failure of the build.
-pub async fn keep(workshop: &Workshop, component: &str, key: &Key, tree: &GuestTree) {
+async fn keep(workshop: &Workshop, component: &str, key: &Key, tree: &GuestTree) {
     let directory = workshop.store.failed_path(key);
     let draft = workshop.store.temporary_path();
     let sysroot = tree.sysroot.clone();

@@ -72,13 +72,7 @@ pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> 
         Ok(()) => publish(workshop, job, &tree, foreign, started).await,
         Err(error) => Err(error),
     };
-    if published.is_err() {
-        failed::keep(workshop, &job.component, &job.key, &tree).await;
-    }
-    published.map_err(|mut error| {
-        workshop.keep_console(&job.key, &mut error);
-        error
-    })
+    failed::keep_on_failure(workshop, &job.component, &job.key, &tree, published).await
 }
 
 /// Stacks what the system takes of its chunks; with `kept` also what an earlier assembly has changed.
