@@ -1,12 +1,15 @@
-//! The second thread of a capture: digests and the index, while the first reads and writes.
+//! The other threads of a capture: while the capturing one reads, one writes the stream, and one
+//! makes digests and the index where they are wanted.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use sha2::{Digest, Sha256};
 
 use super::index_sink::{IndexNode, IndexSink};
+use super::write::Output;
 use crate::error::{Errno, Error, Result};
 
 /// Bytes of the stream that travel together: large enough that neither system calls nor the
@@ -43,13 +46,16 @@ pub(super) struct Digested {
 pub(super) struct Pipeline<'scope> {
     full: SyncSender<Chunk>,
     empty: Receiver<Chunk>,
-    worker: ScopedJoinHandle<'scope, Result<Digested>>,
+    writer: ScopedJoinHandle<'scope, Result<()>>,
+    digester: Option<ScopedJoinHandle<'scope, Result<Digested>>>,
 }
 
 impl<'scope> Pipeline<'scope> {
-    pub fn start(
-        scope: &'scope Scope<'scope, '_>,
-        index: Box<dyn IndexSink>,
+    /// With an index there are digests, too.
+    pub fn start<'env: 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        output: Output<'env>,
+        index: Option<Box<dyn IndexSink>>,
     ) -> Result<Pipeline<'scope>> {
         let (full, chunks) = sync_channel(CHUNKS);
         let (give_back, empty) = sync_channel(CHUNKS);
@@ -57,14 +63,21 @@ impl<'scope> Pipeline<'scope> {
             let chunk = Chunk { bytes: Vec::with_capacity(CHUNK), marks: Vec::new() };
             give_back.send(chunk).map_err(|_| Error::Os(Errno::PIPE))?;
         }
-        let worker = std::thread::Builder::new()
-            .name("capture-digest".into())
-            .spawn_scoped(scope, move || digest(&chunks, &give_back, index))
-            .map_err(|source| Error::host("cannot start a thread for", "capture", source))?;
-        Ok(Pipeline { full, empty, worker })
+        let mut digester = None;
+        let mut after = give_back.clone();
+        if let Some(index) = index {
+            let (written, chunks) = sync_channel(CHUNKS);
+            let work = move || digest(&chunks, &give_back, index);
+            digester = Some(spawn(scope, "capture-digest", work)?);
+            after = written;
+        }
+        let has_digester = digester.is_some();
+        let work = move || write(&chunks, &after, has_digester, output);
+        let writer = spawn(scope, "capture-write", work)?;
+        Ok(Pipeline { full, empty, writer, digester })
     }
 
-    /// Hands a chunk over and gets an empty one; `None` once the other thread has failed (then
+    /// Hands a chunk over and gets an empty one; `None` once another thread has failed (then
     /// [`Pipeline::finish`] says why).
     pub fn exchange(&self, chunk: Chunk) -> Option<Chunk> {
         self.full.send(chunk).ok()?;
@@ -76,10 +89,51 @@ impl<'scope> Pipeline<'scope> {
         self.empty.recv().ok()
     }
 
-    pub fn finish(self) -> Result<Digested> {
+    /// Waits until everything is written; what was digested, if anything was to be.
+    pub fn finish(self) -> Result<Option<Digested>> {
         drop(self.full);
-        self.worker.join().unwrap_or(Err(Error::Os(Errno::IO)))
+        let panicked = || Error::Os(Errno::IO);
+        let written = self.writer.join().unwrap_or_else(|_| Err(panicked()));
+        // A writer that found nobody behind it stops without an error of its own.
+        let digester = self.digester.map(ScopedJoinHandle::join);
+        let digested = digester.map(|outcome| outcome.unwrap_or_else(|_| Err(panicked())));
+        written.and(digested.transpose())
     }
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn_scoped(scope, work)
+        .map_err(|source| Error::host("cannot start a thread for", "capture", source))
+}
+
+fn write(
+    chunks: &Receiver<Chunk>,
+    after: &SyncSender<Chunk>,
+    has_digester: bool,
+    output: Output<'_>,
+) -> Result<()> {
+    let fault = |name: &Path, source| Error::host("cannot write", name, source);
+    for mut chunk in chunks {
+        let written = output.writer.write_all(&chunk.bytes);
+        written.map_err(|source| fault(output.name, source))?;
+        if has_digester {
+            if after.send(chunk).is_err() {
+                return Ok(());
+            }
+        } else {
+            chunk.bytes.clear();
+            chunk.marks.clear();
+            // At the very end nobody wants it back.
+            let _ = after.try_send(chunk);
+        }
+    }
+    output.writer.flush().map_err(|source| fault(output.name, source))
 }
 
 fn digest(

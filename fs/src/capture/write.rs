@@ -17,7 +17,7 @@ const MOST_ZEROS_DIGESTED: u64 = 1 << 30;
 
 /// Where a stream goes, and how messages name it.
 pub struct Output<'a> {
-    pub writer: &'a mut dyn Write,
+    pub writer: &'a mut (dyn Write + Send),
     pub name: &'a Path,
 }
 
@@ -35,10 +35,11 @@ pub fn capture(
     output: Output<'_>,
     options: &CaptureOptions<'_>,
 ) -> Result<CaptureReport> {
-    stream(fs, root, output, options, None)
+    let (report, _) = stream(fs, root, output, options, None)?;
+    Ok(report)
 }
 
-/// As [`capture`], with an index and the stream's digest made on a second thread meanwhile.
+/// As [`capture`], with an index and the stream's digest made on another thread meanwhile.
 ///
 /// # Errors
 /// As [`capture`], and failures of the index.
@@ -49,17 +50,10 @@ pub fn capture_indexed(
     index: Box<dyn IndexSink>,
     options: &CaptureOptions<'_>,
 ) -> Result<IndexedCapture> {
-    std::thread::scope(|scope| {
-        let pipeline = Pipeline::start(scope, index)?;
-        let outcome = stream(fs, root, output, options, Some(&pipeline));
-        // A failure of the other thread explains why this one could not go on.
-        let (report, Digested { sha256, index }) = match (outcome, pipeline.finish()) {
-            (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
-            (Ok(report), Ok(digested)) => (report, digested),
-        };
-        let index = index.finish(report.bytes, sha256)?;
-        Ok(IndexedCapture { report, sha256, index })
-    })
+    let (report, digested) = stream(fs, root, output, options, Some(index))?;
+    let Digested { sha256, index } = digested.ok_or(Errno::IO)?;
+    let index = index.finish(report.bytes, sha256)?;
+    Ok(IndexedCapture { report, sha256, index })
 }
 
 fn stream(
@@ -67,31 +61,36 @@ fn stream(
     root: Ino,
     output: Output<'_>,
     options: &CaptureOptions<'_>,
-    pipeline: Option<&Pipeline<'_>>,
-) -> Result<CaptureReport> {
-    let chunk = match pipeline {
-        Some(pipeline) => pipeline.first().unwrap_or_default(),
-        None => Chunk { bytes: Vec::with_capacity(CHUNK), marks: Vec::new() },
-    };
-    let report = CaptureReport::default();
-    let mut writer = Writer { fs, output, options, pipeline, chunk, report };
-    walk(fs, root, options.exclude, &mut |visit| writer.visit(visit))?;
-    writer.finish()?;
-    Ok(writer.report)
+    index: Option<Box<dyn IndexSink>>,
+) -> Result<(CaptureReport, Option<Digested>)> {
+    let indexed = index.is_some();
+    std::thread::scope(|scope| {
+        let pipeline = Pipeline::start(scope, output, index)?;
+        let chunk = pipeline.first().unwrap_or_default();
+        let report = CaptureReport::default();
+        let mut writer = Writer { fs, options, indexed, pipeline: &pipeline, chunk, report };
+        let walked = walk(fs, root, options.exclude, &mut |visit| writer.visit(visit));
+        let outcome = walked.and_then(|()| writer.finish());
+        // A failure of another thread explains why this one could not go on.
+        match (outcome, pipeline.finish()) {
+            (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+            (Ok(report), Ok(digested)) => Ok((report, digested)),
+        }
+    })
 }
 
-struct Writer<'a, 'o, 's> {
+struct Writer<'a, 's> {
     fs: &'a dyn Filesystem,
-    output: Output<'o>,
     options: &'a CaptureOptions<'a>,
-    /// Who digests and indexes, if anybody.
-    pipeline: Option<&'a Pipeline<'s>>,
+    /// Whether somebody digests and indexes.
+    indexed: bool,
+    pipeline: &'a Pipeline<'s>,
     chunk: Chunk,
-    /// `bytes` counts what was handed to the output: the position without the chunk in hand.
+    /// `bytes` counts what was handed on: the position without the chunk in hand.
     report: CaptureReport,
 }
 
-impl Writer<'_, '_, '_> {
+impl Writer<'_, '_> {
     fn visit(&mut self, visit: Visit<'_>) -> Result<()> {
         let ino = visit.attributes.ino;
         let mut metadata = visit.attributes.meta;
@@ -117,7 +116,7 @@ impl Writer<'_, '_, '_> {
                 (xattrs, content, digest)
             }
         };
-        if self.pipeline.is_some() {
+        if self.indexed {
             let node = Box::new(IndexNode { metadata, content, xattrs, digest: None });
             self.chunk.marks.push(Mark::Entry { path, node, digest });
         }
@@ -151,7 +150,7 @@ impl Writer<'_, '_, '_> {
     }
 
     fn wants_digests(&self) -> bool {
-        self.options.digest && self.pipeline.is_some()
+        self.options.digest && self.indexed
     }
 
     fn xattrs(&self, ino: Ino) -> Result<Xattrs> {
@@ -248,20 +247,11 @@ impl Writer<'_, '_, '_> {
         self.report.bytes.saturating_add(self.chunk.bytes.len() as u64)
     }
 
-    /// Writes the chunk and takes the next one.
+    /// Hands the chunk on and takes the next one.
     fn exchange(&mut self) -> Result<()> {
-        self.output
-            .writer
-            .write_all(&self.chunk.bytes)
-            .map_err(|source| Error::host("cannot write", self.output.name, source))?;
         self.report.bytes = self.position();
-        match self.pipeline {
-            Some(pipeline) => {
-                let chunk = std::mem::take(&mut self.chunk);
-                self.chunk = pipeline.exchange(chunk).ok_or(Error::Os(Errno::PIPE))?;
-            }
-            None => self.chunk.bytes.clear(),
-        }
+        let chunk = std::mem::take(&mut self.chunk);
+        self.chunk = self.pipeline.exchange(chunk).ok_or(Error::Os(Errno::PIPE))?;
         let progress = Progress { entries: self.report.entries, bytes: self.report.bytes };
         match self.options.progress {
             Some(report) if report(progress).is_break() => Err(Error::Os(Errno::CANCELED)),
@@ -269,13 +259,10 @@ impl Writer<'_, '_, '_> {
         }
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(mut self) -> Result<CaptureReport> {
         self.chunk.bytes.extend_from_slice(&TRAILER);
         self.exchange()?;
-        self.output
-            .writer
-            .flush()
-            .map_err(|source| Error::host("cannot write", self.output.name, source))
+        Ok(self.report)
     }
 }
 

@@ -75,6 +75,15 @@ pub struct Sysroot {
     counts: OnceLock<Counts>,
 }
 
+impl Drop for Sysroot {
+    /// The spool ends as a whole, which costs a fraction of giving each file's part back.
+    fn drop(&mut self) {
+        if let Some(spool) = &self.spool {
+            spool.give_nothing_back();
+        }
+    }
+}
+
 impl Sysroot {
     /// Stacks layers, lowest first.
     ///

@@ -28,8 +28,9 @@ pub(super) struct Spool {
     /// Where the file was made, for messages: it has no name.
     directory: PathBuf,
     next: AtomicU64,
-    /// It has a name, and outlives everybody who would give space back.
-    kept: AtomicBool,
+    /// Nothing is given back any more: it has a name and outlives everybody who would, or it ends
+    /// as a whole.
+    gives_nothing_back: AtomicBool,
 }
 
 impl Spool {
@@ -39,18 +40,18 @@ impl Spool {
         Ok(Spool::new(file, directory, false))
     }
 
-    fn new(file: File, directory: &Path, kept: bool) -> Spool {
+    fn new(file: File, directory: &Path, gives_nothing_back: bool) -> Spool {
         Spool {
             file,
             directory: directory.to_path_buf(),
             next: AtomicU64::new(0),
-            kept: AtomicBool::new(kept),
+            gives_nothing_back: AtomicBool::new(gives_nothing_back),
         }
     }
 
     /// Gives the spool a name, and keeps all of it from now on.
     pub(super) fn keep(&self, path: &Path) -> Result<()> {
-        self.kept.store(true, Ordering::Relaxed);
+        self.give_nothing_back();
         let host = |error| Error::host("cannot keep what was written in", path, error);
         let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let kept = match linkat(CWD, nameless, CWD, path, AtFlags::SYMLINK_FOLLOW) {
@@ -161,7 +162,7 @@ impl Spool {
 
     /// Gives space back. Failing costs space and nothing else, so it is only logged.
     pub(super) fn free(&self, ranges: &[SpoolRange]) {
-        if self.kept.load(Ordering::Relaxed) {
+        if self.gives_nothing_back.load(Ordering::Relaxed) {
             return;
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -175,6 +176,11 @@ impl Spool {
                 ),
             }
         }
+    }
+
+    /// From now on, space that nobody needs any more stays until the file itself ends.
+    pub(super) fn give_nothing_back(&self) {
+        self.gives_nothing_back.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn statistics(&self) -> Result<StatVfs> {
