@@ -71,10 +71,10 @@ impl BuildLog {
         for line in command.lines() {
             self.note(&format!("  {line}"));
         }
-        // Whoever looks into the log of a running build sees what it is at.
         self.flush();
     }
 
+    /// Whoever follows the log of a running build sees what it is at.
     fn flush(&mut self) {
         if self.problem.is_none()
             && let Err(error) = self.file.flush()
@@ -86,6 +86,7 @@ impl BuildLog {
     /// Output of a command; `line` gets each line as it is completed.
     pub fn output(&mut self, bytes: &[u8], mut line: impl FnMut(&str)) {
         self.write(bytes);
+        self.flush();
         for byte in bytes {
             match byte {
                 b'\n' | b'\r' => self.end_line(&mut line),
@@ -140,5 +141,19 @@ fn shown(line: &[u8]) -> String {
 impl Drop for BuildLog {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_build_can_be_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
+        let mut log = BuildLog::create(&path).unwrap();
+        log.output(b"checking for cc", |_| {});
+        assert_eq!(std::fs::read(&path).unwrap(), b"checking for cc");
     }
 }
