@@ -150,7 +150,9 @@ fn start_logging(verbose: u8) {
         1 => "info",
         _ => "debug",
     };
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("OUTCROP_LOG", level))
+    // fuser warns that it cannot unmount what somebody else has unmounted, which is how mounts end.
+    let filter = format!("{level},fuser::session=error");
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("OUTCROP_LOG", filter))
         .format_target(false)
         .format_timestamp(None)
         .init();
