@@ -390,6 +390,31 @@ fn a_capture_whose_directory_is_gone_is_kept() {
     run(outcrop().args(&command)).fails(2).says("base.tar").says("not what it was");
     std::fs::write(&tar, good).unwrap();
     std::fs::File::options().write(true).open(&tar).unwrap().set_modified(time).unwrap();
+#[test]
+fn a_capture_that_could_not_be_written_is_refused_before_anything_is_mounted() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
+    let closed = scratch.directory("closed");
+    run(as_user("chmod").arg("0555").arg(&closed)).ok();
+    let mountpoint = scratch.directory("mnt");
+    for (out, problem) in [
+        ("missing/out.tar", "missing does not exist"),
+        ("closed/out.tar", "closed may not be written to"),
+        ("base.tar/out.tar", "base.tar is not a directory"),
+        ("mnt", "it is a directory"),
+    ] {
+        for way in [&["--background"][..], &[]] {
+            let mut command = outcrop();
+            command.arg("mount").args(way).args(["--rw", "--capture"]).arg(scratch.join(out));
+            let said = run(command.arg("-l").arg(&tar).arg(&mountpoint)).fails(2);
+            said.says("cannot write the capture to").says(problem).says("hint: ");
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert!(!mounts.contains(&mountpoint.display().to_string()), "{out} was mounted");
+        }
+    }
+    assert_eq!(std::fs::read_dir(&closed).unwrap().count(), 0);
+}
+
     run(outcrop().args(&command)).ok();
     let said = run(outcrop().args(["cat", &command[2], "/new"])).ok();
     assert_eq!(said.stdout, "kept\n");

@@ -66,6 +66,19 @@ pub(super) fn capture_to_files(
     Ok(captured)
 }
 
+/// Whether a capture into the file `tar` could begin now: makes a draft beside it, and removes it.
+///
+/// # Errors
+/// Why no draft can be made there, or why it could not be renamed to `tar`.
+pub fn can_capture_to(tar: &Path) -> Result<()> {
+    draft_beside(tar)?;
+    if tar.is_dir() {
+        let source = io::ErrorKind::IsADirectory.into();
+        return Err(Error::host("cannot create", tar, source));
+    }
+    Ok(())
+}
+
 fn draft_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .prefix(".draft-")

@@ -14,7 +14,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use file::{capture_to_file, capture_with_index};
+pub use file::{can_capture_to, capture_to_file, capture_with_index};
 pub use index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 pub use options::{
     CaptureOptions, CaptureReport, Exclude, IndexedCapture, MtimePolicy, OnProgress, Progress,

@@ -1,10 +1,13 @@
 //! Changes whose capture failed: put away, and taken out again (docs/kept-changes.md).
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use outcrop_fs::Errno;
-use outcrop_fs::capture::{CaptureOptions, MtimePolicy, OnProgress, capture_to_file};
+use outcrop_fs::capture::{
+    CaptureOptions, MtimePolicy, OnProgress, can_capture_to, capture_to_file,
+};
 use outcrop_fs::node::{ROOT_INO, Timestamp};
 use outcrop_fs::sysroot::{Options, Sysroot};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -58,6 +61,29 @@ impl Request {
 }
 
 /// Bytes set aside for a journal: some 10,000 nodes.
+/// Fails where the capture could not be written, before anybody has worked for it.
+pub fn check_destination(out: &Path) -> CommandResult {
+    let Err(error) = can_capture_to(out) else { return Ok(()) };
+    let place = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.display().to_string(),
+        _ => "this directory".to_owned(),
+    };
+    let kind = match &error {
+        outcrop_fs::Error::Host { source, .. } => source.kind(),
+        _ => ErrorKind::Other,
+    };
+    let problem = match kind {
+        ErrorKind::NotFound => format!("{place} does not exist"),
+        ErrorKind::NotADirectory => format!("{place} is not a directory"),
+        ErrorKind::PermissionDenied => format!("{place} may not be written to"),
+        ErrorKind::ReadOnlyFilesystem => format!("{place} is on a read-only file system"),
+        ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    };
+    Err(CommandError::input(format!("cannot write the capture to {}: {problem}", out.display()))
+        .hint("nothing was mounted; name a file in a directory that you may write to"))
+}
+
 const RESERVE: u64 = 4 << 20;
 
 /// A capture that is to be made when the writing has ended.

@@ -15,7 +15,7 @@ use outcrop_fs::view::MappedView;
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
 use super::interrupt::{Interrupt, runtime};
-use super::kept::{Plan, Request};
+use super::kept::{Plan, Request, check_destination};
 use super::tree::{self, TreeArguments};
 
 /// Mount layers, or a built system, as one file tree
@@ -118,6 +118,9 @@ fn serve(arguments: &Arguments) -> CommandResult {
             "cleaned the stale mount of a killed server on {}",
             arguments.mountpoint.display()
         );
+    }
+    if let Some(out) = &arguments.capture {
+        check_destination(out)?;
     }
     let tree::Opened { layers, specs } = tree::open_tree(&context, &arguments.tree)?;
     let policy = match (arguments.rw, &arguments.capture) {
