@@ -89,6 +89,29 @@ fn capturing_again_gives_an_equal_tree() {
 }
 
 #[test]
+fn a_capture_is_the_same_whether_zeros_were_written_or_left_out() {
+    let scratch = Scratch::new();
+    let empty = scratch.file("empty.tar", archives::files(&[]));
+    let content = [vec![b'y'; 100_000], vec![0; 400_000], b"end".to_vec()].concat();
+    let content = scratch.file("content", content);
+    let capture = |way: &str| {
+        let out = scratch.join(&format!("{way}.tar"));
+        let arguments = ["-l".as_ref(), empty.as_os_str(), "--rw".as_ref(), "--mtime".as_ref()];
+        let to = ["0".as_ref(), "--capture".as_ref(), out.as_os_str()];
+        let mounted = Mounted::new(&scratch, arguments.into_iter().chain(to));
+        let script =
+            format!("cp --sparse={way} {} \"$MNT/f\"; stat -c %b \"$MNT/f\"", content.display());
+        let blocks: u64 = mounted.shell(&script).ok().stdout.trim().parse().unwrap();
+        mounted.end();
+        (blocks, std::fs::read(&out).unwrap())
+    };
+    let (written, left_out) = (capture("never"), capture("always"));
+    assert!(left_out.0 < written.0, "{} and {} blocks", left_out.0, written.0);
+    assert!(left_out.1 == written.1);
+    assert!(written.1.len() < 300_000, "{} bytes", written.1.len());
+}
+
+#[test]
 fn cp_and_install_set_the_mode_and_no_acl() {
     let scratch = Scratch::new();
     let empty = scratch.file("empty.tar", archives::files(&[]));
@@ -352,7 +375,7 @@ fn changes_that_fill_the_stores_own_disk_are_kept() {
     command.args(["mount", "--background", "--rw", "--capture"]).arg(&out);
     run(command.arg("-l").arg(&tar).arg(&mountpoint)).ok();
     let script = "cd \"$MNT\"; mkdir d; for n in $(seq 200); do echo $n > d/$n; done; \
-                  cat /dev/zero > zeros 2>/dev/null || true; wc -c < zeros";
+                  cat /dev/urandom > noise 2>/dev/null || true; wc -c < noise";
     let mut command = as_user("sh");
     let written = run(command.args(["-ec", script]).env("MNT", &mountpoint)).ok().stdout;
     assert!(written.trim().parse::<u64>().unwrap() > 1 << 20, "{written}");
@@ -363,33 +386,10 @@ fn changes_that_fill_the_stores_own_disk_are_kept() {
     run(in_store().args(&command)).ok();
     let said = run(in_store().arg("cat").arg(&out).arg("/d/200")).ok();
     assert_eq!(said.stdout, "200\n");
-    let listed = run(in_store().args(["ls", "--json"]).arg(&out).arg("/zeros")).ok().stdout;
+    let listed = run(in_store().args(["ls", "--json"]).arg(&out).arg("/noise")).ok().stdout;
     assert!(listed.contains(&format!("\"size\":{}", written.trim())), "{listed}");
 }
 
-#[test]
-fn a_capture_whose_directory_is_gone_is_kept() {
-    let scratch = Scratch::new();
-    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
-    let directory = scratch.directory("gone");
-    let out = directory.join("out.tar");
-    let mountpoint = scratch.directory("mnt");
-    let mut command = outcrop();
-    command.args(["mount", "--background", "--rw", "--zone", "/sub", "--capture"]).arg(&out);
-    run(command.arg("-l").arg(&tar).arg(&mountpoint)).ok();
-    let script = format!("mkdir {0}/sub; echo kept > {0}/sub/new", mountpoint.display());
-    run(as_user("sh").args(["-ec", &script])).ok();
-    std::fs::remove_dir(&directory).unwrap();
-    let said = run(outcrop().arg("unmount").arg(&mountpoint)).fails(1).says("is kept");
-    let mut command = offered(&said.stderr);
-    // The layer changes meanwhile, and comes back.
-    let good = std::fs::read(&tar).unwrap();
-    let time = std::fs::metadata(&tar).unwrap().modified().unwrap();
-    std::fs::write(&tar, archives::files(&[("f", b"other")])).unwrap();
-    command[2] = scratch.join("out.tar").display().to_string();
-    run(outcrop().args(&command)).fails(2).says("base.tar").says("not what it was");
-    std::fs::write(&tar, good).unwrap();
-    std::fs::File::options().write(true).open(&tar).unwrap().set_modified(time).unwrap();
 #[test]
 fn a_capture_that_could_not_be_written_is_refused_before_anything_is_mounted() {
     let scratch = Scratch::new();
@@ -415,6 +415,29 @@ fn a_capture_that_could_not_be_written_is_refused_before_anything_is_mounted() {
     assert_eq!(std::fs::read_dir(&closed).unwrap().count(), 0);
 }
 
+#[test]
+fn a_capture_whose_directory_is_gone_is_kept() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
+    let directory = scratch.directory("gone");
+    let out = directory.join("out.tar");
+    let mountpoint = scratch.directory("mnt");
+    let mut command = outcrop();
+    command.args(["mount", "--background", "--rw", "--zone", "/sub", "--capture"]).arg(&out);
+    run(command.arg("-l").arg(&tar).arg(&mountpoint)).ok();
+    let script = format!("mkdir {0}/sub; echo kept > {0}/sub/new", mountpoint.display());
+    run(as_user("sh").args(["-ec", &script])).ok();
+    std::fs::remove_dir(&directory).unwrap();
+    let said = run(outcrop().arg("unmount").arg(&mountpoint)).fails(1).says("is kept");
+    let mut command = offered(&said.stderr);
+    // The layer changes meanwhile, and comes back.
+    let good = std::fs::read(&tar).unwrap();
+    let time = std::fs::metadata(&tar).unwrap().modified().unwrap();
+    std::fs::write(&tar, archives::files(&[("f", b"other")])).unwrap();
+    command[2] = scratch.join("out.tar").display().to_string();
+    run(outcrop().args(&command)).fails(2).says("base.tar").says("not what it was");
+    std::fs::write(&tar, good).unwrap();
+    std::fs::File::options().write(true).open(&tar).unwrap().set_modified(time).unwrap();
     run(outcrop().args(&command)).ok();
     let said = run(outcrop().args(["cat", &command[2], "/new"])).ok();
     assert_eq!(said.stdout, "kept\n");

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod file;
+mod holes;
 mod index_sink;
 mod options;
 mod pipeline;
@@ -15,12 +16,13 @@ mod write;
 mod tests;
 
 pub use file::{can_capture_to, capture_to_file, capture_with_index};
+pub use holes::extents;
 pub use index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 pub use options::{
     CaptureOptions, CaptureReport, Exclude, IndexedCapture, MtimePolicy, OnProgress, Progress,
     Skipped,
 };
 pub use walk::{Visit, walk};
-pub use write::{Output, capture, capture_indexed, extents};
+pub use write::{Output, capture, capture_indexed};
 
 pub use crate::archive::write::Extent;

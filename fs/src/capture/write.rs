@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::holes::extents;
 use super::index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 use super::options::{CaptureOptions, CaptureReport, IndexedCapture, Progress, Skipped};
 use super::pipeline::{CHUNK, Chunk, Digested, Mark, Pipeline};
 use super::walk::{Visit, at, display, walk};
-use crate::archive::write::{BLOCK, Body, Entry, Extent, TRAILER, append_header, padding};
+use crate::archive::write::{Body, Entry, Extent, TRAILER, append_header, padding};
 use crate::error::{Errno, Error, Result};
-use crate::filesystem::{Filesystem, Seek};
+use crate::filesystem::Filesystem;
 use crate::node::{Ino, Kind, Metadata, Xattrs};
 
 /// Zeros of holes that are hashed for a file's digest at most.
@@ -269,38 +270,4 @@ impl Writer<'_, '_> {
 fn prefixed(prefix: &[u8], path: &[u8]) -> Vec<u8> {
     let slash: &[u8] = if prefix.is_empty() || path.is_empty() { b"" } else { b"/" };
     [prefix, slash, path].concat()
-}
-
-/// Where a file of `size` bytes has data, if it has holes worth a map; `None` where it is to be
-/// written whole. Extents are widened to whole blocks of 512 bytes (the last may end at the end of
-/// the file): smaller holes save nothing, and `sqfstar` 4.5 loses its way behind a run of another
-/// length.
-pub fn extents(fs: &dyn Filesystem, ino: Ino, size: u64) -> Result<Option<Vec<Extent>>> {
-    let mut extents: Vec<Extent> = Vec::new();
-    let mut position = 0;
-    while position < size {
-        let start = match fs.seek(ino, position, Seek::Data) {
-            Ok(start) => start,
-            Err(Error::Os(Errno::NXIO)) => break,
-            Err(error) => return Err(error),
-        };
-        if start >= size {
-            break;
-        }
-        let end = fs.seek(ino, start, Seek::Hole)?.min(size);
-        if start < position || end <= start {
-            return Err(Error::Os(Errno::IO));
-        }
-        let first = start - start % BLOCK;
-        let last = end.saturating_add(padding(end)).min(size);
-        match extents.last_mut() {
-            Some(extent) if extent.offset + extent.length >= first => {
-                extent.length = last - extent.offset;
-            }
-            _ => extents.push(Extent { offset: first, length: last - first }),
-        }
-        position = end;
-    }
-    let stored: u64 = extents.iter().map(|extent| extent.length).sum();
-    Ok((stored < size).then_some(extents))
 }

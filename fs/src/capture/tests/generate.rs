@@ -61,7 +61,7 @@ fn mtime() -> impl Strategy<Value = Timestamp> {
 fn item(kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = Item> {
     let xattr_name = vec(prop::sample::select(b"abc.%=".to_vec()), 1..9)
         .prop_map(|name| [b"user.", name.as_slice()].concat());
-    let gap = || prop_oneof![3 => Just(0u64), 1 => 1u64..600, 1 => 4096u64..80_000];
+    let gap = || prop_oneof![3 => Just(0u64), 1 => 1u64..600, 1 => 4096u64..200_000];
     (
         (kind, 0u16..0o10000, id(), id(), mtime()),
         btree_map(xattr_name, vec(any::<u8>(), 0..40), 0..3),
