@@ -32,6 +32,10 @@ pub enum BuildError {
     #[error(transparent)]
     Sources(#[from] super::gather::SourceFailures),
 
+    /// The source of a component that was to be left out.
+    #[error(transparent)]
+    Source(#[from] crate::sources::Error),
+
     #[error("cannot write {}: {source}", path.display())]
     Log { path: PathBuf, source: std::io::Error },
 

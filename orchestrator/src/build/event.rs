@@ -21,6 +21,11 @@ pub enum Event {
         component: String,
         source: String,
     },
+    /// A source cannot be had, and what does without it is built all the same.
+    SourceMissing {
+        component: String,
+        reason: String,
+    },
     Started {
         component: String,
         key: String,

@@ -1,6 +1,6 @@
 //! Getting the sources of everything that a target needs, several at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::error::{BuildError, Result};
-use crate::definitions::{Component, ComponentId, Definitions, load};
+use crate::definitions::{Component, ComponentId, Definitions, Detail, load};
 use crate::graph::Graph;
 use crate::sources::{
     self, Aliases, Progress, ResolvedSource, ResolvedSubmodule, SourceFields, SourceSpec, Sources,
@@ -32,6 +32,9 @@ pub struct Request<'a> {
 /// A target, what it needs, and the source of each component that has one.
 pub struct Gathered {
     pub target: ComponentId,
+    /// What can be built: the target, or what can of it without the missing sources.
+    pub goals: Vec<ComponentId>,
+    /// Everything that the goals need.
     pub graph: Graph,
     pub sources: HashMap<ComponentId, Source>,
 }
@@ -72,10 +75,83 @@ pub fn graph_of(
     Ok((target, graph))
 }
 
+/// Sources that cannot be had.
+#[derive(Default)]
+pub struct Missing {
+    /// Component and reason, in building order.
+    pub failures: Vec<(String, sources::Error)>,
+    /// Chunks and systems that need one of those components.
+    pub lost: Vec<String>,
+}
+
 /// Fetches and imports what the store lacks of the target's sources. A source that cannot be had
 /// does not keep the others from being fetched; all that failed are told together.
 pub fn gather(request: &Request<'_>, target: &str) -> Result<Gathered> {
-    let (target, graph) = graph_of(request.definitions, request.directory, target)?;
+    let (gathered, missing) = gather_available(request, target)?;
+    match missing.failures.is_empty() {
+        true => Ok(gathered),
+        false => Err(BuildError::Sources(SourceFailures(missing.failures))),
+    }
+}
+
+/// As [`gather`], for building what can be built without the sources that cannot be had.
+pub fn gather_available(request: &Request<'_>, target: &str) -> Result<(Gathered, Missing)> {
+    let definitions = request.definitions;
+    let (target, graph) = graph_of(definitions, request.directory, target)?;
+    let mut sources = HashMap::new();
+    let mut missing = Missing::default();
+    let mut without_source = HashSet::new();
+    for (id, result) in fetch(request, &graph) {
+        match result {
+            Ok(source) => {
+                sources.insert(id, source);
+            }
+            Err(error) => {
+                without_source.insert(id);
+                missing.failures.push((definitions.path_of(id).to_owned(), error));
+            }
+        }
+    }
+    if missing.failures.is_empty() {
+        return Ok((Gathered { target, goals: vec![target], graph, sources }, missing));
+    }
+    if missing.failures.iter().any(|(_, error)| matches!(error, sources::Error::Store(_))) {
+        return Err(BuildError::Sources(SourceFailures(missing.failures)));
+    }
+    let Rest { goals, lost } = around(&graph, &without_source);
+    let has_artifact =
+        |component: &&Component| matches!(component.detail, Detail::Chunk(_) | Detail::System(_));
+    let lost = lost.into_iter().filter_map(|id| definitions.get(id)).filter(has_artifact);
+    missing.lost = lost.map(|component| component.path.clone()).collect();
+    // A part of a graph without cycles has none.
+    let graph = Graph::new(definitions, &goals).unwrap_or(graph);
+    Ok((Gathered { target, goals, graph, sources }, missing))
+}
+
+/// What of a graph is left without some components.
+pub(super) struct Rest {
+    /// What can be built, and something that cannot is directly built from it.
+    pub goals: Vec<ComponentId>,
+    /// What needs one of those that are left out, without these.
+    pub lost: Vec<ComponentId>,
+}
+
+pub(super) fn around(graph: &Graph, left_out: &HashSet<ComponentId>) -> Rest {
+    let mut lost = Vec::new();
+    let mut cannot = left_out.clone();
+    for &id in graph.order() {
+        if graph.dependencies(id).any(|below| cannot.contains(&below)) && cannot.insert(id) {
+            lost.push(id);
+        }
+    }
+    let is_goal = |id: &&ComponentId| {
+        !cannot.contains(*id) && graph.dependents(**id).any(|above| cannot.contains(&above))
+    };
+    Rest { goals: graph.order().iter().filter(is_goal).copied().collect(), lost }
+}
+
+/// The sources of a graph's components, in building order.
+fn fetch(request: &Request<'_>, graph: &Graph) -> Vec<(ComponentId, sources::Result<Source>)> {
     let wanted: Vec<(ComponentId, &Component)> = graph
         .order()
         .iter()
@@ -103,21 +179,8 @@ pub fn gather(request: &Request<'_>, target: &str) -> Result<Gathered> {
             });
         }
     });
-    let mut sources = HashMap::new();
-    let mut failures = Vec::new();
-    for (number, result) in results.into_inner() {
-        let Some((id, component)) = wanted.get(number) else { continue };
-        match result {
-            Ok(source) => {
-                sources.insert(*id, source);
-            }
-            Err(error) => failures.push((component.path.clone(), error)),
-        }
-    }
-    match failures.is_empty() {
-        true => Ok(Gathered { target, graph, sources }),
-        false => Err(BuildError::Sources(SourceFailures(failures))),
-    }
+    let results = results.into_inner().into_iter();
+    results.filter_map(|(number, result)| Some((wanted.get(number)?.0, result))).collect()
 }
 
 fn resolve_source(request: &Request<'_>, component: &Component) -> sources::Result<Option<Source>> {

@@ -54,6 +54,8 @@ pub struct Inquiry<'a> {
 /// The keys of a target's components, and where their sources are.
 pub struct Resolved {
     pub target: ComponentId,
+    /// What is to be built: the target, if its sources can be had.
+    goals: Vec<ComponentId>,
     pub graph: Graph,
     pub keys: Keys,
     sources: HashMap<ComponentId, Source>,
@@ -63,7 +65,7 @@ impl Resolved {
     /// Computes the keys of everything that was gathered.
     pub fn new(inquiry: &Inquiry<'_>, gathered: Gathered) -> Result<Resolved> {
         let definitions = inquiry.definitions;
-        let Gathered { target, graph, sources } = gathered;
+        let Gathered { target, goals, graph, sources } = gathered;
         let kit = |_: &Component| inquiry.kit_id.to_owned();
         let context = KeyContext { arch: inquiry.arch, kit: &kit };
         let identity = |component: &Component| -> Result<SourceIdentity, BuildError> {
@@ -78,7 +80,7 @@ impl Resolved {
         };
         let keys = Keys::compute(definitions, &graph, &context, identity)
             .map_err(|error| BuildError::Invalid(error.to_string()))?;
-        Ok(Resolved { target, graph, keys, sources })
+        Ok(Resolved { target, goals, graph, keys, sources })
     }
 
     /// The key under which the store has a component.
@@ -92,8 +94,7 @@ impl Resolved {
 
 /// What is left to build, in an order in which each needs earlier ones only.
 pub struct Plan {
-    pub target_key: Key,
-    /// Artifacts that the target is made of, built or not.
+    /// Artifacts that the goals are made of, built or not.
     pub components: usize,
     /// Those of them that the store has.
     pub cached: usize,
@@ -105,10 +106,10 @@ pub struct Plan {
 impl Plan {
     pub fn new(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Plan> {
         let builder = Builder { inquiry, resolved };
-        let goals = builder.goals(resolved.target);
         let mut components: HashSet<ComponentId> = HashSet::new();
         let mut wanted: HashSet<ComponentId> = HashSet::new();
-        let mut pending = goals;
+        let mut pending: Vec<_> =
+            resolved.goals.iter().flat_map(|&goal| builder.artifacts(goal)).collect();
         while let Some(id) = pending.pop() {
             if !wanted.insert(id) {
                 continue;
@@ -135,8 +136,7 @@ impl Plan {
             planned.push(builder.planned(id, component)?);
         }
         let cached = components.len().saturating_sub(planned.len());
-        let target_key = resolved.key(resolved.target)?;
-        Ok(Plan { target_key, components: components.len(), cached, planned, tasks })
+        Ok(Plan { components: components.len(), cached, planned, tasks })
     }
 }
 
@@ -174,12 +174,12 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The artifacts that a target stands for: strata and clusters have none of their own.
-    fn goals(&self, target: ComponentId) -> Vec<ComponentId> {
-        let Some(component) = self.inquiry.definitions.get(target) else { return Vec::new() };
+    /// The artifacts that a goal stands for: strata and clusters have none of their own.
+    fn artifacts(&self, goal: ComponentId) -> Vec<ComponentId> {
+        let Some(component) = self.inquiry.definitions.get(goal) else { return Vec::new() };
         match &component.detail {
             crate::definitions::Detail::Chunk(_) | crate::definitions::Detail::System(_) => {
-                vec![target]
+                vec![goal]
             }
             crate::definitions::Detail::Stratum(stratum) => {
                 stratum.members.iter().map(|member| member.chunk).collect()

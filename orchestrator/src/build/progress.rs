@@ -59,6 +59,9 @@ fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
         Event::Notice { text } => Some(text.clone()),
         Event::Fetching { component, source } => Some(format!("{component}: fetching {source}")),
         Event::Started { component, .. } => {
+        Event::SourceMissing { component, reason } => {
+            Some(format!("{component}: no source: {reason}"))
+        }
             Some(format!("{} {component}: started", counts.prefix()))
         }
         Event::GuestReady { component, seconds } => {
@@ -167,7 +170,7 @@ impl Observer for Live {
                     state.total.inc(1);
                 }
             }
-            Event::Notice { .. } | Event::Fetching { .. } => {}
+            Event::Notice { .. } | Event::Fetching { .. } | Event::SourceMissing { .. } => {}
         }
         let line = line_of(&event, &mut state.counts);
         if let Some(line) = line {

@@ -42,6 +42,14 @@ pub struct Failure {
     pub tree_is_kept: bool,
 }
 
+impl Failure {
+    /// A failure outside of any build.
+    pub fn without_build(component: String, error: BuildError) -> Failure {
+        let (key, log, tail) = (String::new(), PathBuf::new(), Vec::new());
+        Failure { component, key, error, log, tail, tree_is_kept: false }
+    }
+}
+
 /// What came of a plan.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -92,14 +100,8 @@ pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Ou
             }
             // A worker that panicked: nothing more can be known about its task.
             Some(Err(error)) => {
-                outcome.failures.push(Failure {
-                    component: "a worker".to_owned(),
-                    key: String::new(),
-                    error: BuildError::Worker(error.to_string()),
-                    log: PathBuf::new(),
-                    tail: Vec::new(),
-                    tree_is_kept: false,
-                });
+                let error = BuildError::Worker(error.to_string());
+                outcome.failures.push(Failure::without_build("a worker".to_owned(), error));
             }
         }
     }

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::build::event::{Event, Observer, human_duration};
+use crate::build::gather::Missing;
+use crate::build::plan::Resolved;
 use crate::build::progress::{JsonLines, Several, for_stderr};
-use crate::build::{Failure, Outcome, RunOptions, run as run_plan};
+use crate::build::{BuildError, Failure, Outcome, RunOptions, run as run_plan};
 use crate::guest::TransportChoice;
+use crate::kit::Kit;
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult, Exit};
 use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
-use super::project::Project;
+use super::project::{Project, exit_of};
 
 /// Build a system, a stratum or a chunk, with everything that it needs
 ///
@@ -35,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "TRANSPORT")]
     transport: Option<TransportChoice>,
 
-    /// After a failure go on with what does not need it
+    /// After a failure, or without a source that cannot be had, go on with what does not need it
     #[arg(long, short)]
     keep_going: bool,
 
@@ -52,7 +55,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let started = std::time::Instant::now();
     let observer = observer(arguments)?;
     let (key, outcome) = run_interruptible(build(arguments, observer))?;
-    report(arguments, &key, &outcome, started.elapsed())
+    report(arguments, key.as_deref(), &outcome, started.elapsed())
 }
 
 fn observer(arguments: &Arguments) -> CommandResult<Arc<dyn Observer>> {
@@ -63,40 +66,66 @@ fn observer(arguments: &Arguments) -> CommandResult<Arc<dyn Observer>> {
     Ok(Arc::new(Several(vec![for_stderr(), Arc::new(JsonLines::new(file))])))
 }
 
+/// Builds; gives the target's key where its sources can be had, and what came of it.
 async fn build(
     arguments: &Arguments,
     observer: Arc<dyn Observer>,
-) -> CommandResult<(String, Outcome)> {
+) -> CommandResult<(Option<String>, Outcome)> {
     let project = Project::open(&arguments.target)?;
     let context = Context::open()?;
     let kit = project.kit(&context)?;
-    let plan = {
-        let fetching = |component: &str, source: &str| {
-            observer.observe(Event::Fetching {
-                component: component.to_owned(),
-                source: source.to_owned(),
-            });
-        };
-        // Fetching blocks; the other threads of the runtime go on.
-        tokio::task::block_in_place(|| {
-            let resolved = project.resolve(&context, &kit, &fetching)?;
-            project.plan(&context, &kit, &resolved)
-        })?
+    // Fetching blocks; the other threads of the runtime go on.
+    let (resolved, missing) = tokio::task::block_in_place(|| {
+        resolve(&project, &context, &kit, observer.as_ref(), arguments.keep_going)
+    })?;
+    let plan = project.plan(&context, &kit, &resolved)?;
+    let key = match missing.failures.is_empty() {
+        true => Some(resolved.key(resolved.target)?.to_string()),
+        false => None,
     };
-    let key = plan.target_key.to_string();
     observer.observe(Event::Planned {
         components: plan.components,
         cached: plan.cached,
         to_build: plan.planned.len(),
     });
-    if plan.planned.is_empty() {
-        return Ok((key, Outcome::default()));
+    let mut outcome = Outcome::default();
+    if !plan.planned.is_empty() {
+        let guests = arguments.guests.or(project.config.guests).unwrap_or_else(default_guests);
+        let options = RunOptions { guests, keep_going: arguments.keep_going };
+        let wishes = GuestWishes::new(&project.config, arguments.transport);
+        let workshop = guests::workshop(&context, kit, observer, wishes).await?;
+        outcome = run_plan(Arc::new(workshop), plan, options).await;
     }
-    let guests = arguments.guests.or(project.config.guests).unwrap_or_else(default_guests);
-    let options = RunOptions { guests, keep_going: arguments.keep_going };
-    let wishes = GuestWishes::new(&project.config, arguments.transport);
-    let workshop = guests::workshop(&context, kit, observer, wishes).await?;
-    Ok((key, run_plan(Arc::new(workshop), plan, options).await))
+    outcome.skipped.extend(missing.lost);
+    let without_source = missing.failures.into_iter();
+    let failures = without_source.map(|(name, error)| Failure::without_build(name, error.into()));
+    outcome.failures.splice(0..0, failures);
+    Ok((key, outcome))
+}
+
+/// Fetches sources and computes keys; with `keep_going` also where some sources cannot be had.
+fn resolve(
+    project: &Project,
+    context: &Context,
+    kit: &Kit,
+    observer: &dyn Observer,
+    keep_going: bool,
+) -> CommandResult<(Resolved, Missing)> {
+    let fetching = |component: &str, source: &str| {
+        observer.observe(Event::Fetching {
+            component: component.to_owned(),
+            source: source.to_owned(),
+        });
+    };
+    if !keep_going {
+        return Ok((project.resolve(context, kit, &fetching)?, Missing::default()));
+    }
+    let (resolved, missing) = project.resolve_available(context, kit, &fetching)?;
+    for (component, error) in &missing.failures {
+        let (component, reason) = (component.clone(), error.to_string());
+        observer.observe(Event::SourceMissing { component, reason });
+    }
+    Ok((resolved, missing))
 }
 
 /// One guest for each processor: a guest has one, and its compiles run on the host besides.
@@ -106,7 +135,7 @@ fn default_guests() -> usize {
 
 fn report(
     arguments: &Arguments,
-    key: &str,
+    key: Option<&str>,
     outcome: &Outcome,
     took: std::time::Duration,
 ) -> CommandResult {
@@ -122,7 +151,7 @@ fn report(
             "seconds": took.as_secs_f64(),
         });
         println!("{result}");
-    } else if outcome.failures.is_empty() {
+    } else if let Some(key) = key.filter(|_| outcome.failures.is_empty()) {
         println!("{key}");
     }
     let Some(first) = outcome.failures.first() else {
@@ -140,9 +169,10 @@ fn report(
     let reason = first.error.to_string();
     let reason = reason.lines().next().unwrap_or_default();
     let message = format!("{}{others} failed: {reason}", first.component);
-    let exits = outcome.failures.iter().map(|failure| match failure.error.is_host_problem() {
-        true => Exit::HostLacks,
-        false => Exit::BuildFailed,
+    let exits = outcome.failures.iter().map(|failure| match &failure.error {
+        BuildError::Source(error) => exit_of(error.cause()),
+        error if error.is_host_problem() => Exit::HostLacks,
+        _ => Exit::BuildFailed,
     });
     let exit = Exit::of_several(exits).unwrap_or(Exit::BuildFailed);
     let error = CommandError::new(exit, message);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::build::BuildError;
-use crate::build::gather::{self, Gathered, Request, SourceFailures};
+use crate::build::gather::{self, Gathered, Missing, Request, SourceFailures};
 use crate::build::plan::{Inquiry, Plan, Planned, Resolved};
 use crate::config::Config;
 use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
@@ -97,14 +97,21 @@ impl Project {
         context: &Context,
         fetching: &(dyn Fn(&str, &str) + Sync),
     ) -> CommandResult<Gathered> {
-        let request = Request {
+        Ok(gather::gather(&self.request(context, fetching), &self.target)?)
+    }
+
+    fn request<'a>(
+        &'a self,
+        context: &'a Context,
+        fetching: &'a (dyn Fn(&str, &str) + Sync),
+    ) -> Request<'a> {
+        Request {
             store: &context.store,
             definitions: &self.definitions,
             directory: &self.directory,
             aliases: &self.aliases,
             fetching,
-        };
-        Ok(gather::gather(&request, &self.target)?)
+        }
     }
 
     fn inquiry<'a>(&'a self, context: &'a Context, kit: &'a Kit) -> Inquiry<'a> {
@@ -125,6 +132,18 @@ impl Project {
     ) -> CommandResult<Resolved> {
         let gathered = self.gather(context, fetching)?;
         Ok(Resolved::new(&self.inquiry(context, kit), gathered)?)
+    }
+
+    /// The same without what lacks a source.
+    pub fn resolve_available(
+        &self,
+        context: &Context,
+        kit: &Kit,
+        fetching: &(dyn Fn(&str, &str) + Sync),
+    ) -> CommandResult<(Resolved, Missing)> {
+        let request = self.request(context, fetching);
+        let (gathered, missing) = gather::gather_available(&request, &self.target)?;
+        Ok((Resolved::new(&self.inquiry(context, kit), gathered)?, missing))
     }
 
     pub fn plan(&self, context: &Context, kit: &Kit, resolved: &Resolved) -> CommandResult<Plan> {
@@ -175,6 +194,9 @@ impl From<BuildError> for CommandError {
             BuildError::Store(error) => error.into(),
             BuildError::Kit(error) => error.into(),
             BuildError::Sources(failures) => failures.into(),
+            BuildError::Source(error) => {
+                CommandError::new(exit_of(error.cause()), error.to_string())
+            }
             BuildError::Invalid(text) => CommandError::input(text),
             BuildError::Guest(error) => error.into(),
             other => CommandError::build(other.to_string()),
