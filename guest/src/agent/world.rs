@@ -1,7 +1,7 @@
 //! The world that commands see: the sysroot and what the kernel provides on top of it.
 
 use crate::failure::Failure;
-use crate::{mounts, network, system};
+use crate::{modules, mounts, network, system};
 use outcrop_guest::protocol::{Root, Setup};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -81,11 +81,14 @@ fn mount_root(root: &Root) -> Result<(), Failure> {
     fs::create_dir_all(target).map_err(|e| Failure::at("cannot create", target, e))?;
     let flags = if root.read_only { libc::MS_RDONLY } else { 0 };
     system::mount(&root.source, target, &root.file_system, flags, &root.options).map_err(|e| {
-        Failure::new(format!(
-            "cannot mount {} as {}: {e}",
-            String::from_utf8_lossy(&root.source),
-            String::from_utf8_lossy(&root.file_system)
-        ))
+        let source = String::from_utf8_lossy(&root.source);
+        let file_system = String::from_utf8_lossy(&root.file_system);
+        let failure = Failure::new(format!("cannot mount {source} as {file_system}: {e}"));
+        // That is how the kernel says that it does not know the file system.
+        match e.raw_os_error() {
+            Some(libc::ENODEV) => modules::explain(failure, &[file_system.into_owned()]),
+            _ => failure,
+        }
     })
 }
 

@@ -419,6 +419,16 @@ async fn a_damaged_initramfs_is_told_by_the_missing_module(kit: &Kit, sysroot: &
     let error = start_error(options).await.to_string();
     assert!(error.contains("the kernel module virtio_console is neither built in"), "{error}");
     assert!(error.contains("outcrop kit create"), "{error}");
+
+    let mut options = kit.options(sysroot);
+    options.initramfs = kit.initramfs_with_list(|list| {
+        let lines = list.lines().filter(|line| !line.ends_with("/9p.ko"));
+        lines.map(|line| format!("{line}\n")).collect()
+    });
+    let error = start_error(options).await.to_string();
+    assert!(error.contains("the kernel module 9p is neither built in"), "{error}");
+    assert!(error.contains("cannot mount root as 9p"), "{error}");
+    assert!(error.contains("outcrop kit create"), "{error}");
 }
 
 async fn start_error(options: outcrop::guest::GuestOptions) -> GuestError {
