@@ -147,14 +147,22 @@ fn specifications() {
     assert_eq!(parse("dir:/x").source, Source::Directory("/x".into()));
     assert_eq!(parse("list:n").source, Source::List("n".into()));
     assert_eq!(parse("artifact:k.1").source, Source::Artifact("k.1".into()));
-    let image = |reference: Option<&str>| Source::Image {
-        directory: "d".into(),
-        reference: reference.map(Into::into),
-    };
+    let image_in =
+        |path: &str, reference: Option<&str>, architecture: Option<&str>| Source::Image {
+            path: path.into(),
+            reference: reference.map(Into::into),
+            architecture: architecture.map(Into::into),
+        };
+    let image = |reference: Option<&str>| image_in("d", reference, None);
     assert_eq!(parse("oci:d").source, image(None));
     assert_eq!(parse("oci:d:").source, image(None));
     assert_eq!(parse("oci:d:v1").source, image(Some("v1")));
     assert_eq!(parse("oci:d:host:5000/a:v1").source, image(Some("host:5000/a:v1")));
+    assert_eq!(parse("oci:d,arch=arm64").source, image_in("d", None, Some("arm64")));
+    assert_eq!(parse("oci:d:v1,arch=arm64").source, image_in("d", Some("v1"), Some("arm64")));
+    assert_eq!(parse("oci:d,arch=arm64:v").source, image_in("d,arch=arm64", Some("v"), None));
+    assert_eq!(parse("oci:a:b/:").source, image_in("a:b", None, None));
+    assert_eq!(parse("oci:a:b/:c:d,arch=x").source, image_in("a:b", Some("c:d"), Some("x")));
     assert_eq!(parse("git:r").source, git(None, None));
     assert_eq!(parse("git:r#v1").source, git(Some("v1"), None));
     assert_eq!(parse("git:r#v1:sub/dir").source, git(Some("v1"), Some("sub/dir")));
@@ -174,11 +182,26 @@ fn specifications() {
         "list:l@/x",
         "oci:d",
         "oci:d:v",
+        "oci:d:v,arch=arm64",
+        "oci:a:b/:",
+        "oci:a:b/:v,arch=arm64",
     ] {
         assert_eq!(parse(text).to_string(), text);
         assert_eq!(parse(&parse(text).to_string()), parse(text));
     }
-    for bad in ["", "dir:", "git:", "git:#x", "artifact:", "oci:", "oci::v", "a@/../b", "@/x"] {
+    for bad in [
+        "",
+        "dir:",
+        "git:",
+        "git:#x",
+        "artifact:",
+        "oci:",
+        "oci::v",
+        "oci:/:v",
+        "oci:,arch=arm64",
+        "a@/../b",
+        "@/x",
+    ] {
         let error = Spec::parse(bad).expect_err(bad);
         assert!(matches!(error, Error::Invalid(_)), "{bad}: {error}");
     }

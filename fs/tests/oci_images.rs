@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::layer::cache::Archive;
-use outcrop_fs::layer::oci::{self, Digest, Platform};
+use outcrop_fs::layer::oci::{self, Choice, Digest, Place, Platform};
 use outcrop_fs::layer::open::{Opener, Spec, open};
 use outcrop_fs::sysroot::{Options, Sysroot};
 use outcrop_fs::{Error, Kind};
@@ -68,19 +68,31 @@ impl Layout {
     }
 
     fn find(&self, reference: Option<&str>) -> Result<Vec<Archive>, Error> {
+        let reference = reference.map(str::to_owned);
         let platform = Platform { architecture: "amd64".into(), os: "linux".into() };
-        oci::layers(&self.directory, reference, &platform)
+        let choice = Choice { reference, platform, platform_is_asked: false };
+        oci::layers(&Place::open(&self.directory, &self.room.cache, &|_| {})?, &choice)
+    }
+
+    /// The same layout as a tar, as `tar -C image -cf … .` writes it.
+    fn pack(&self) -> PathBuf {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        builder.append_dir_all(".", &self.directory).unwrap();
+        self.room.write("image.tar", &builder.into_inner().unwrap())
     }
 
     /// The tree of an image.
     fn open(&self, reference: &str) -> Result<Sysroot, Error> {
+        self.open_spec(&format!("oci:{}{reference}", self.directory.display()))
+    }
+
+    fn open_spec(&self, spec: &str) -> Result<Sysroot, Error> {
         let opener = Opener {
             cache: &self.room.cache,
             progress: &|_| {},
             threads: 2,
             artifact: &|_| panic!("there is no artifact in it"),
         };
-        let spec = format!("oci:{}{reference}", self.directory.display());
         let layers = open(&Spec::parse(spec).unwrap(), &opener)?;
         Sysroot::new(layers, Options::default())
     }
@@ -88,7 +100,10 @@ impl Layout {
     /// The name of the only file of the image that is chosen.
     fn chosen(&self, reference: Option<&str>) -> String {
         let suffix = reference.map(|reference| format!(":{reference}")).unwrap_or_default();
-        let tree = self.open(&suffix).unwrap();
+        Self::only_name(&self.open(&suffix).unwrap())
+    }
+
+    fn only_name(tree: &Sysroot) -> String {
         let mut names = Vec::new();
         tree.read_directory(1, 2, &mut |entry| {
             names.push(String::from_utf8(entry.name.to_vec()).unwrap());
@@ -256,6 +271,92 @@ fn an_index_is_searched_for_the_architecture() {
     }
     layout.list(&[nested]);
     layout.refuses(None, &["nested"]);
+}
+
+#[test]
+fn an_architecture_is_asked_for_by_name() {
+    let layout = Layout::new();
+    let arm = for_platform(layout.image_of("arm"), "arm64", "linux");
+    let amd = for_platform(layout.image_of("amd"), "amd64", "linux");
+    layout.list(&[tagged(arm.clone(), "v"), tagged(amd, "v")]);
+    let name = |suffix: &str| layout.open(suffix).map(|tree| Layout::only_name(&tree));
+    for (suffix, file) in [
+        (",arch=arm64", "arm"),
+        (":v,arch=arm64", "arm"),
+        (":v,arch=aarch64", "arm"),
+        (":v,arch=amd64", "amd"),
+        (",arch=x86_64@/", "amd"),
+    ] {
+        assert_eq!(name(suffix).unwrap(), file, "{suffix}");
+    }
+    let error = name(",arch=riscv64").unwrap_err().to_string();
+    assert!(error.contains("linux/riscv64") && error.contains("v (linux/arm64)"), "{error}");
+    // What was asked for is not overridden by there being only one.
+    layout.list(std::slice::from_ref(&arm));
+    assert_eq!(name("").unwrap(), "arm");
+    assert!(name(",arch=amd64").unwrap_err().to_string().contains("no image is for linux/amd64"));
+    let by_digest = format!(":{},arch=amd64", arm["digest"].as_str().unwrap());
+    assert!(name(&by_digest).is_err());
+    // An image that does not say what it is for is taken at its tag's word.
+    layout.list(&[layout.image_of("silent")]);
+    assert_eq!(name(",arch=amd64").unwrap(), "silent");
+}
+
+#[test]
+fn a_packed_layout_is_read_in_place() {
+    let (lower, upper) = layers_with_everything();
+    let layout = Layout::new();
+    let layers = [layout.blob(LAYER, &lower), layout.blob(&format!("{LAYER}+gzip"), &gzip(&upper))];
+    layout.list(&[tagged(layout.image(&layers), "v1")]);
+    let packed = layout.pack();
+    let spec = format!("oci:{}:v1", packed.display());
+    let from_directory = layout.open(":v1").unwrap();
+    // The second time from the cache, and after the directory's own use of it.
+    for _ in 0..2 {
+        let tree = layout.open_spec(&spec).unwrap();
+        for path in ["/etc/passwd", "/su", "/var/new"] {
+            let mut content = [[0; 8]; 2];
+            let read = |tree: &Sysroot, buffer: &mut [u8]| {
+                let found = tree.resolve(path.as_bytes()).unwrap();
+                assert!(tree.read(found.ino, 0, buffer).unwrap() > 0, "{path}");
+                found.meta
+            };
+            let [one, other] = &mut content;
+            assert_eq!(read(&tree, one), read(&from_directory, other), "{path}");
+            assert_eq!(one, other, "{path}");
+        }
+        assert!(tree.resolve(b"/etc/gone").is_err());
+    }
+    // A damaged blob is noticed there too, by a cache that has not seen it.
+    let mut bytes = fs::read(&packed).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"old").unwrap();
+    bytes[at] ^= 1;
+    let other = Layout::new();
+    let place = other.room.write("image.tar", &bytes);
+    let error = other.open_spec(&format!("oci:{}", place.display())).map(drop).unwrap_err();
+    assert!(error.to_string().contains("SHA-256"), "{error}");
+    let place = other.room.write("image.tar.gz", &gzip(&bytes));
+    let error = other.open_spec(&format!("oci:{}", place.display())).map(drop).unwrap_err();
+    assert!(error.to_string().contains("uncompress it"), "{error}");
+    let place = other.room.write("other.tar", &lower);
+    let error = other.open_spec(&format!("oci:{}", place.display())).map(drop).unwrap_err();
+    assert!(error.to_string().contains("no OCI image layout"), "{error}");
+}
+
+#[test]
+fn a_colon_in_the_path_is_told_from_the_tags() {
+    let layout = Layout::new();
+    layout.list(&[tagged(layout.image_of("file"), "host:5000/one:1")]);
+    let odd = layout.directory.with_file_name("a:b,arch=c");
+    fs::rename(&layout.directory, &odd).unwrap();
+    for (suffix, is_there) in
+        [("/:", true), ("/:host:5000/one:1", true), ("/:,arch=amd64", true), ("", false)]
+    {
+        let spec = format!("oci:{}{suffix}", odd.display());
+        assert_eq!(layout.open_spec(&spec).is_ok(), is_there, "{spec}");
+        let parsed = Spec::parse(&spec).unwrap();
+        assert_eq!(Spec::parse(parsed.to_string()).unwrap(), parsed, "{spec}");
+    }
 }
 
 #[test]

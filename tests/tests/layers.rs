@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-use outcrop_tests::{Mounted, Said, Scratch, archives, outcrop, run, samples};
+use outcrop_tests::{Mounted, Said, Scratch, archives, as_user, outcrop, run, samples};
 use serde_json::Value;
 
 fn sampled() -> Scratch {
@@ -41,6 +41,10 @@ fn an_image_is_listed_and_mounted_with_its_whiteouts() {
     let said = among(&scratch, &["overlaps", "-l", "oci:image:v1"]).ok();
     assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
     assert!(said.stdout.contains("layer 2 of 2"), "{}", said.stdout);
+    run(as_user("tar").args(["-C", "image", "-cf", "image.tar", "."]).current_dir(scratch.path()))
+        .ok();
+    let said = among(&scratch, &["cat", "oci:image.tar:v1,arch=x86_64", "/etc/motd"]).ok();
+    assert_eq!(said.stdout, "the second layer\n");
 }
 
 #[test]

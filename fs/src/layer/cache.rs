@@ -24,6 +24,8 @@ mod unpack;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
     pub path: PathBuf,
+    /// Where in the file it is; `None` where it is the file. A part is always copied into the cache.
+    pub part: Option<Part>,
     /// How messages name the layer.
     pub label: String,
     /// `None`: packages as packages, everything else as it is.
@@ -36,11 +38,34 @@ pub struct Archive {
     pub digest_is_claimed: bool,
 }
 
+/// A range of a file: a member of another archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    pub offset: u64,
+    pub length: u64,
+}
+
 impl Archive {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let label = path.display().to_string();
-        Archive { path, label, interpretation: None, digest: None, digest_is_claimed: false }
+        Archive {
+            path,
+            part: None,
+            label,
+            interpretation: None,
+            digest: None,
+            digest_is_claimed: false,
+        }
+    }
+
+    /// What the archive is now.
+    fn identity(&self, file: &File) -> Result<SourceIdentity> {
+        let whole = build::identity(file, &self.path, self.digest)?;
+        Ok(match self.part {
+            Some(part) => SourceIdentity { size: part.length, ..whole },
+            None => whole,
+        })
     }
 }
 
@@ -91,7 +116,7 @@ impl LayerCache {
             return Err(Error::Invalid(format!("{} is not a regular file.", path.display())));
         }
         let mut file = File::open(path).map_err(|e| Error::host("cannot open", path, e))?;
-        let source = build::identity(&file, path, archive.digest)?;
+        let source = archive.identity(&file)?;
         let (form, is_package) = recognise(archive, &mut file, source.size)?;
         let interpretation = archive.interpretation.unwrap_or(match is_package {
             true => Interpretation::Package,
@@ -143,6 +168,10 @@ impl LayerCache {
     fn stem(&self, archive: &Archive, interpretation: Interpretation) -> Result<PathBuf> {
         let kind = interpretation.name();
         let name = match archive.digest {
+            // A plain tar that is a file of its own needs no copy.
+            Some(digest) if archive.part.is_some() => {
+                format!("{}.{kind}-part", hexadecimal(&digest))
+            }
             Some(digest) => format!("{}.{kind}", hexadecimal(&digest)),
             None => {
                 let path = fs::canonicalize(&archive.path)
@@ -267,8 +296,10 @@ impl Preparation<'_> {
         let host = |error| Error::host("cannot read", &self.archive.path, error);
         let mut hasher = Sha256::new();
         let mut file = file;
-        file.rewind().map_err(host)?;
-        std::io::copy(&mut file, &mut hasher).map_err(host)?;
+        let Part { offset, length } =
+            self.archive.part.unwrap_or(Part { offset: 0, length: u64::MAX });
+        file.seek(SeekFrom::Start(offset)).map_err(host)?;
+        std::io::copy(&mut file.take(length), &mut hasher).map_err(host)?;
         file.rewind().map_err(host)?;
         let found: [u8; 32] = hasher.finalize().into();
         if found == claimed {
@@ -283,7 +314,7 @@ impl Preparation<'_> {
     }
 
     fn check_unchanged(&self, file: &File) -> Result<()> {
-        let now = build::identity(file, &self.archive.path, self.archive.digest)?;
+        let now = self.archive.identity(file)?;
         if now == self.source {
             return Ok(());
         }
@@ -315,6 +346,10 @@ impl Preparation<'_> {
 fn recognise(archive: &Archive, file: &mut File, size: u64) -> Result<(Form, bool)> {
     let label = &archive.label;
     let host = |e| Error::host("cannot read", &archive.path, e);
+    if let Some(Part { offset, length }) = archive.part {
+        let compression = Compression::recognise(&first_bytes(file, offset).map_err(host)?);
+        return Ok((Form::Packed { compression, offset, length }, false));
+    }
     let first = first_bytes(file, 0).map_err(host)?;
     if first.starts_with(ar::MAGIC) {
         let member = ar::find_data(label, file)?;

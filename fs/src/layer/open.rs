@@ -12,7 +12,7 @@ use super::Layer;
 use super::cache::{Archive, LayerCache, OnProgress};
 use super::directory::DirectoryLayer;
 use super::git::GitLayer;
-use super::oci::{self, Platform};
+use super::oci::{self, Choice, Place, Platform};
 use super::parallel;
 use super::placed::Placed;
 use super::synthetic;
@@ -38,9 +38,12 @@ pub enum Source {
     Artifact(String),
     /// An image of an OCI image layout.
     Image {
-        directory: PathBuf,
+        /// A directory, or a tar of one.
+        path: PathBuf,
         /// A tag or a digest; none needed where the layout has one image.
         reference: Option<String>,
+        /// This host's where none is given.
+        architecture: Option<String>,
     },
 }
 
@@ -144,22 +147,41 @@ fn parse_git(rest: &[u8]) -> Result<Source, String> {
     })
 }
 
-/// The directory ends at the first colon: a tag may hold some.
+/// The path ends at the last `/:`, else at the first colon: a tag may hold colons, but no `/:`.
 fn parse_image(rest: &[u8]) -> Result<Source, String> {
-    let (directory, reference) = match rest.iter().position(|&b| b == b':') {
-        Some(colon) => (
-            rest.get(..colon).unwrap_or_default(),
-            Some(utf8(rest.get(colon.saturating_add(1)..).unwrap_or_default())?),
-        ),
-        None => (rest, None),
+    const ARCHITECTURE: &[u8] = b",arch=";
+    let (rest, architecture) = match find_last(rest, ARCHITECTURE) {
+        Some((before, name)) if is_architecture(name) => (before, Some(utf8(name)?)),
+        _ => (rest, None),
     };
-    if directory.is_empty() {
+    let (path, reference) = match find_last(rest, b"/:") {
+        Some((path, reference)) => (path, Some(utf8(reference)?)),
+        None => match rest.iter().position(|&b| b == b':') {
+            Some(colon) => (
+                rest.get(..colon).unwrap_or_default(),
+                Some(utf8(rest.get(colon.saturating_add(1)..).unwrap_or_default())?),
+            ),
+            None => (rest, None),
+        },
+    };
+    if path.is_empty() {
         return Err("names no directory".to_owned());
     }
     Ok(Source::Image {
-        directory: PathBuf::from(OsString::from_vec(directory.to_vec())),
+        path: PathBuf::from(OsString::from_vec(path.to_vec())),
         reference: reference.filter(|reference| !reference.is_empty()),
+        architecture,
     })
+}
+
+fn is_architecture(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}
+
+/// What comes before and after the last `mark`.
+fn find_last<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = text.windows(mark.len()).rposition(|window| window == mark)?;
+    Some((text.get(..at)?, text.get(at.saturating_add(mark.len())..)?))
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, String> {
@@ -174,10 +196,16 @@ impl fmt::Display for Spec {
             Source::Directory(path) => write!(f, "dir:{}", path.display())?,
             Source::List(path) => write!(f, "list:{}", path.display())?,
             Source::Artifact(key) => write!(f, "artifact:{key}")?,
-            Source::Image { directory, reference } => {
-                write!(f, "oci:{}", directory.display())?;
-                if let Some(reference) = reference {
-                    write!(f, ":{reference}")?;
+            Source::Image { path, reference, architecture } => {
+                write!(f, "oci:{}", path.display())?;
+                if path.as_os_str().as_bytes().contains(&b':') {
+                    write!(f, "/:")?;
+                } else if reference.is_some() {
+                    write!(f, ":")?;
+                }
+                write!(f, "{}", reference.as_deref().unwrap_or_default())?;
+                if let Some(architecture) = architecture {
+                    write!(f, ",arch={architecture}")?;
                 }
             }
             Source::Git { repository, revision, subdirectory } => {
@@ -211,8 +239,14 @@ pub fn open(spec: &Spec, opener: &Opener<'_>) -> Result<Vec<Arc<dyn Layer>>> {
         Source::Directory(path) => vec![open_directory(path)?],
         Source::List(path) => vec![open_list(path)?],
         Source::Artifact(key) => vec![(opener.artifact)(key)?],
-        Source::Image { directory, reference } => {
-            open_image(directory, reference.as_deref(), opener)?
+        Source::Image { path, reference, architecture } => {
+            let platform = architecture.as_deref().map(Platform::linux);
+            let choice = Choice {
+                reference: reference.clone(),
+                platform_is_asked: platform.is_some(),
+                platform: platform.unwrap_or_else(Platform::of_host),
+            };
+            open_image(path, &choice, opener)?
         }
     };
     let Some(at) = &spec.at else { return Ok(layers) };
@@ -259,12 +293,9 @@ fn open_git(
     Ok(Arc::new(GitLayer::open(repository, revision, subdirectory)?))
 }
 
-fn open_image(
-    directory: &Path,
-    reference: Option<&str>,
-    opener: &Opener<'_>,
-) -> Result<Vec<Arc<dyn Layer>>> {
-    let archives = oci::layers(directory, reference, &Platform::of_host())?;
+fn open_image(path: &Path, choice: &Choice, opener: &Opener<'_>) -> Result<Vec<Arc<dyn Layer>>> {
+    let place = Place::open(path, opener.cache, opener.progress)?;
+    let archives = oci::layers(&place, choice)?;
     let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(archives.len());
     for layer in opener.cache.prepare_all(&archives, opener.threads, opener.progress) {
         layers.push(Arc::new(layer?));

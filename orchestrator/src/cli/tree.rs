@@ -20,7 +20,7 @@ use crate::store::{Artifact, Key};
 #[derive(clap::Args, Clone)]
 pub struct TreeArguments {
     /// A layer, lowest first: PATH.tar[.gz|.xz|.zst|.bz2], PATH.deb, git:REPO[#REV[:SUBDIR]],
-    /// dir:PATH, list:PATH, artifact:KEY, oci:DIR[:TAG]; with @/where at the end it appears there
+    /// dir:PATH, list:PATH, artifact:KEY, oci:PATH[:TAG][,arch=NAME]; with @/where at the end it appears there
     #[arg(long = "layer", short = 'l', value_name = "SPEC")]
     layers: Vec<String>,
 

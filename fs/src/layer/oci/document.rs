@@ -105,7 +105,8 @@ impl Descriptor {
     /// How a person would ask for it.
     pub fn describe(&self) -> String {
         match (self.tag(), &self.platform) {
-            (Some(tag), _) => tag.to_owned(),
+            (Some(tag), Some(platform)) => format!("{tag} ({platform})"),
+            (Some(tag), None) => tag.to_owned(),
             (None, Some(platform)) => format!("{} ({platform})", self.digest),
             (None, None) => self.digest.clone(),
         }
