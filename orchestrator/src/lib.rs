@@ -21,3 +21,4 @@ pub mod kit;
 pub mod process;
 pub mod sources;
 pub mod store;
+mod words;

@@ -127,7 +127,7 @@ fn the_list_of_commands_here_is_complete() {
 #[test]
 fn bad_usage_is_one_sentence_and_exit_code_2() {
     let sampled = Sampled::new();
-    let cases: [(&str, &[&str]); 17] = [
+    let cases: [(&str, &[&str]); 20] = [
         ("bad-command", &["frobnicate"]),
         ("bad-option", &["ls", "--frobnicate", "base.tar"]),
         ("bad-format", &["export", "base.tar", "--format", "floppy"]),
@@ -145,6 +145,9 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         ("bad-size", &["store", "gc", "--size", "much"]),
         ("bad-part", &["store", "gc", "--size", "0", "--only", "everything"]),
         ("bad-source", &["source", "import", "missing.tar.gz"]),
+        ("bad-source-directory", &["source", "import", "src", "--ref", "v1.0"]),
+        ("missing-definitions", &["graph", "all", "--definitions", "nowhere"]),
+        ("no-definitions", &["graph", "all", "--definitions", "src"]),
     ];
     for (name, arguments) in cases {
         let said = sampled.outcrop(arguments);
@@ -153,6 +156,29 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         matches_snapshot(name, &transcript(arguments, &said));
         said.fails(2);
     }
+}
+
+#[test]
+fn a_directory_without_definitions_is_one_error_whatever_else_is_in_it() {
+    let sampled = Sampled::new();
+    sampled.shell("mkdir -p bare/closed bare/closed-too; chmod 0 bare/closed bare/closed-too");
+    let said = sampled.outcrop(&["graph", "all", "--definitions", "bare"]).fails(2);
+    assert_eq!(said.stderr.lines().count(), 2, "{}", said.stderr);
+    said.says("bare has no definitions");
+    sampled.shell("chmod 0700 bare/closed bare/closed-too");
+}
+
+#[test]
+fn a_shell_without_a_terminal_says_so_before_it_starts_anything() {
+    let sampled = Sampled::new();
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    let stratum = "name: all\nkind: stratum\nchunks:\n- {name: a, build-system: manual}\n";
+    sampled.scratch.file("defs/all.morph", stratum);
+    // A session of its own has no terminal.
+    let mut command = as_user("setsid");
+    command.arg("--wait").arg(outcrop_tests::program()).args(["shell", "a", "--definitions"]);
+    let said = run(command.arg(sampled.scratch.join("defs"))).fails(2);
+    said.says("there is no terminal").says("hint: ").says("--command");
 }
 
 #[test]

@@ -238,8 +238,9 @@ impl Reader<'_> {
         }
         let layers = self.sysroot.tree.layers();
         if layers.len() != opening.layers.len() {
+            let plural = if opening.layers.len() == 1 { "layer" } else { "layers" };
             return Err(Error::Invalid(format!(
-                "The changes belong to {} layers, not to {}.",
+                "The changes belong to {} {plural}, not to {}.",
                 opening.layers.len(),
                 layers.len()
             )));

@@ -23,6 +23,7 @@ use crate::definitions::{self, DeviceKind, Step, StepName};
 use crate::guest::{Command, Guest};
 use crate::sources::{ResolvedSource, ResolvedSubmodule};
 use crate::store::{Artifact, ArtifactInfo, Key};
+use crate::words::counted;
 
 /// Latest modification time in artifacts of chunks without a source: 1980-01-01, the earliest that
 /// every archive format can hold.
@@ -234,7 +235,8 @@ async fn finish(
         let summary =
             blocking(move || Ok(super::strip::strip_tree(sysroot.as_ref(), root)?)).await?;
         let (files, saved, took) = (summary.files, summary.saved, begun.elapsed().as_secs_f64());
-        log.note(&format!("stripped {files} files, {saved} bytes less, in {took:.2} s"));
+        let files = counted(files, "file", "files");
+        log.note(&format!("stripped {files}, {saved} bytes less, in {took:.2} s"));
     }
     make_devices(tree, job)?;
     publish(workshop, job, tree, started).await

@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::event::{Event, Observer, human_duration};
+use crate::words::counted;
 
 /// The observer that suits stderr: live lines on a terminal, calm lines elsewhere.
 pub fn for_stderr() -> Arc<dyn Observer> {
@@ -25,7 +26,6 @@ pub fn for_stderr() -> Arc<dyn Observer> {
 struct Counts {
     done: usize,
     total: usize,
-    cached: usize,
 }
 
 impl Counts {
@@ -53,15 +53,16 @@ impl Observer for Lines {
 fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
     match event {
         Event::Planned { components, cached, to_build } => {
-            *counts = Counts { done: 0, total: *to_build, cached: *cached };
-            Some(format!("{components} components: {} cached, {to_build} to build", counts.cached))
+            *counts = Counts { done: 0, total: *to_build };
+            let components = counted(*components as u64, "component", "components");
+            Some(format!("{components}: {cached} cached, {to_build} to build"))
         }
         Event::Notice { text } => Some(text.clone()),
         Event::Fetching { component, source } => Some(format!("{component}: fetching {source}")),
-        Event::Started { component, .. } => {
         Event::SourceMissing { component, reason } => {
             Some(format!("{component}: no source: {reason}"))
         }
+        Event::Started { component, .. } => {
             Some(format!("{} {component}: started", counts.prefix()))
         }
         Event::GuestReady { component, seconds } => {

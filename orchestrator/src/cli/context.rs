@@ -1,5 +1,6 @@
 //! What most commands begin with: the store, and definitions.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::definitions::{self, Definitions};
@@ -37,6 +38,24 @@ impl Context {
 
 /// Definitions of a tree, with their warnings shown.
 pub fn load_definitions(directory: &Path) -> CommandResult<Definitions> {
+    let place = directory.display();
+    let unusable = |problem: String| {
+        CommandError::input(problem).hint("`--definitions DIR` names the directory of definitions")
+    };
+    match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(unusable(format!("{place} is not a directory of definitions"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(unusable(format!("the directory of definitions {place} does not exist")));
+        }
+        Err(error) => {
+            return Err(unusable(format!("cannot read the definitions in {place}: {error}")));
+        }
+    }
+    if definitions::load::has_none(directory) {
+        let problem = "has no definitions: neither VERSION nor DEFAULTS nor any .morph file";
+        return Err(unusable(format!("{place} {problem}")));
+    }
     let loaded = definitions::load::load(directory).map_err(|problems| {
         CommandError::new(Exit::BadInput, problems.to_string()).hint(format!(
             "the definitions in {} cannot be used as they are; `--definitions DIR` names others",

@@ -12,6 +12,7 @@ use outcrop_fs::sysroot::Sysroot;
 use outcrop_fs::transport::{Caching, Mount, MountOptions};
 
 use crate::export::{self, Format, Options, Report};
+use crate::words::counted;
 
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult, Exit};
@@ -58,7 +59,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     for warning in &report.warnings {
         eprintln!("warning: {warning}");
     }
-    eprintln!("{} entries, {} bytes", report.entries, report.bytes);
+    eprintln!("{}, {} bytes", counted(report.entries, "entry", "entries"), report.bytes);
     println!("{}", out.display());
     Ok(())
 }

@@ -15,6 +15,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
 use crate::store::{remove_tree, write_beside};
+use crate::words::counted;
 
 const REQUEST: &str = "request.json";
 
@@ -51,8 +52,8 @@ impl Request {
             eprintln!("not captured: /{path}: {}", skipped.reason);
         }
         eprintln!(
-            "captured {} entries, {} bytes, to {}",
-            report.entries,
+            "captured {}, {} bytes, to {}",
+            counted(report.entries, "entry", "entries"),
             report.bytes,
             out.display()
         );
@@ -60,7 +61,6 @@ impl Request {
     }
 }
 
-/// Bytes set aside for a journal: some 10,000 nodes.
 /// Fails where the capture could not be written, before anybody has worked for it.
 pub fn check_destination(out: &Path) -> CommandResult {
     let Err(error) = can_capture_to(out) else { return Ok(()) };
@@ -84,6 +84,7 @@ pub fn check_destination(out: &Path) -> CommandResult {
         .hint("nothing was mounted; name a file in a directory that you may write to"))
 }
 
+/// Bytes set aside for a journal: some 10,000 nodes.
 const RESERVE: u64 = 4 << 20;
 
 /// A capture that is to be made when the writing has ended.

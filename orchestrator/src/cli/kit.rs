@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::kit::{CreateOptions, Kits, Lock, Progress};
+use crate::words::counted;
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -95,7 +96,8 @@ fn create(kits: &Kits, arguments: &Create) -> CommandResult {
     }
     let kit = kits.create(&arguments.arch, &options, &mut |progress| show(&bar, &progress))?;
     bar.finish_and_clear();
-    eprintln!("{} packages, kernel {}", kit.packages().len(), kit.lock().kernel.version);
+    let packages = counted(kit.packages().len() as u64, "package", "packages");
+    eprintln!("{packages}, kernel {}", kit.lock().kernel.version);
     println!("{} {}", kit.architecture().name, kit.id());
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::error::{CommandError, CommandResult, Exit};
 use super::printable::printable;
 use super::tree::{self, TreeArguments};
+use crate::words::counted;
 
 /// List paths that more than one layer brings, with different content
 ///
@@ -31,7 +32,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         println!("{}: {} hides {}", printable(&path), overlap.shown, overlap.hidden);
     }
     if arguments.check && !overlaps.is_empty() {
-        let text = format!("{} paths overlap", overlaps.len());
+        let text = counted(overlaps.len() as u64, "path overlaps", "paths overlap");
         return Err(CommandError::new(Exit::BuildFailed, text));
     }
     Ok(())

@@ -4,7 +4,7 @@ use crate::build::BuildError;
 use crate::build::plan::Work;
 use crate::build::progress::for_stderr;
 use crate::build::shell::{Errand, in_chunk, in_system};
-use crate::guest::TransportChoice;
+use crate::guest::{TransportChoice, has_terminal};
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
@@ -41,6 +41,10 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> CommandResult {
     let project = Project::open(&arguments.target)?;
+    if arguments.command.is_none() && !has_terminal() {
+        return Err(CommandError::input("there is no terminal for an interactive shell")
+            .hint("`--command CMD` runs a command without one"));
+    }
     let context = Context::open()?;
     let kit = project.kit(&context)?;
     let resolved = project.resolve(&context, &kit, &tell_fetching)?;

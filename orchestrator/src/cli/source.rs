@@ -1,11 +1,12 @@
 //! `outcrop source`: the sources that the store mirrors.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::sources::{
     self, Location, Progress, SourceFields, SourceSpec, Sources, digest_of, is_archive_name,
 };
+use crate::words::counted;
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
@@ -72,7 +73,8 @@ pub fn run(command: &Command) -> CommandResult {
         Command::Fetch { target } => {
             let project = Project::open(target)?;
             let gathered = project.gather(&Context::open()?, &tell_fetching)?;
-            eprintln!("{} sources are in the store", gathered.sources.len());
+            let count = gathered.sources.len() as u64;
+            eprintln!("{} in the store", counted(count, "source is", "sources are"));
             Ok(())
         }
         Command::Import(arguments) => import(&Context::open()?, arguments),
@@ -107,7 +109,8 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
         sha256: sha256.as_deref(),
         patches: arguments.patches,
     };
-    let spec = SourceSpec::parse(fields, &config.aliases(), &base)?;
+    let spec = SourceSpec::parse(fields, &config.aliases(), &base)
+        .map_err(|error| explain_directory(&base, &arguments.repo, error))?;
     let told = std::cell::Cell::new(false);
     let progress = |_: Progress<'_>| {
         if !told.replace(true) {
@@ -140,6 +143,18 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
         }
     }
     Ok(())
+}
+
+/// A directory that is named as a person sees it would mean another one elsewhere: in definitions
+/// only its URL or absolute path is a source.
+fn explain_directory(base: &Path, repo: &str, error: sources::Error) -> CommandError {
+    let error = CommandError::from(error);
+    let place = base.join(repo);
+    if Path::new(repo).is_absolute() || !place.is_dir() {
+        return error;
+    }
+    let place = place.canonicalize().unwrap_or(place);
+    error.hint(format!("{repo} is a directory here: import it as file://{}", place.display()))
 }
 
 /// The file of an archive that is named by its path.

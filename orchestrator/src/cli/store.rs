@@ -4,6 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::kit::Kits;
 use crate::store::{Collection, Item, Part, Verdict};
+use crate::words::counted;
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -148,7 +149,7 @@ fn gc(context: &Context, arguments: &Gc) -> CommandResult {
     if collected.left > arguments.size {
         let why = match collected.in_use {
             0 => "the rest is not removed by this command".to_owned(),
-            count => format!("{count} things are in use"),
+            count => counted(count as u64, "thing is in use", "things are in use"),
         };
         eprintln!("that is more than {}: {why}", human_size(arguments.size));
     }
@@ -189,10 +190,7 @@ fn verify(context: &Context, remove: bool) -> CommandResult {
     if damaged.is_empty() {
         return Ok(());
     }
-    let things = match damaged.len() {
-        1 => "1 thing is damaged".to_owned(),
-        more => format!("{more} things are damaged"),
-    };
+    let things = counted(damaged.len() as u64, "thing is damaged", "things are damaged");
     if !remove {
         return Err(CommandError::build(things).hint(
             "take it away with: outcrop store verify --remove; the next build makes it again",

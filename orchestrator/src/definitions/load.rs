@@ -19,6 +19,14 @@ pub fn load(directory: &Path) -> Result<Definitions, Problems> {
     Definitions::parse(&read_files(directory)?)
 }
 
+/// Whether there is nothing in a directory that belongs to definitions, as far as it can be looked
+/// into.
+pub fn has_none(directory: &Path) -> bool {
+    let mut names = Vec::new();
+    scan(directory, "", 0, &mut names, &mut Vec::new());
+    names.is_empty() && !["VERSION", "DEFAULTS"].iter().any(|name| directory.join(name).exists())
+}
+
 /// Where it is said that `from` needs `to` or is made of it.
 pub fn place_of_reference(
     directory: &Path,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::node::{self, Node};
+use crate::words::counted;
 
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,7 +205,11 @@ impl Collector {
                 file: ".".to_owned(),
                 line: 0,
                 column: 0,
-                message: format!("and {errors} more errors and {warnings} more warnings"),
+                message: format!(
+                    "and {} and {}",
+                    counted(errors as u64, "more error", "more errors"),
+                    counted(warnings as u64, "more warning", "more warnings")
+                ),
                 suggestion: None,
             });
         }

@@ -45,8 +45,8 @@ impl Exporter for Cpio {
         }
         let survey = job.survey;
         let warnings = [
-            survey.with_xattrs.warning("have extended attributes, which cpio cannot carry"),
-            survey.beyond_u32_mtime.warning("have times before 1970 or after 2106, which cpio cannot carry: they became the nearest that it can"),
+            survey.with_xattrs.warning("that cpio cannot carry"),
+            survey.beyond_u32_mtime.warning("times before 1970 or after 2106, which cpio cannot carry: they became the nearest that it can"),
         ];
         Ok(Outcome { warnings: warnings.into_iter().flatten().collect(), ..Outcome::default() })
     }

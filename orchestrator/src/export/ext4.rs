@@ -54,23 +54,24 @@ impl Exporter for Ext4 {
                 outcome = stream(job, stdin, Path::new("the pipe to mke2fs"))?;
                 Ok(())
             })?;
-            outcome.warnings.extend(job.survey.with_more_than_capabilities.warning(
-                "have extended attributes other than security.capability, \
-                 which mke2fs does not take from a tar",
-            ));
+            outcome.warnings.extend(
+                job.survey
+                    .with_more_than_capabilities
+                    .warning("that mke2fs does not take from a tar"),
+            );
         } else {
             from_mount(job, &plan, &program, draft)?;
-            outcome.warnings.extend(job.survey.with_trusted_xattrs.warning(
-                "have trusted. extended attributes, which only root can copy from a mount",
-            ));
+            outcome.warnings.extend(
+                job.survey.with_trusted_xattrs.warning("that only root can copy from a mount"),
+            );
         }
         mend_root(job, &plan, &debugfs, draft)?;
         let survey = job.survey;
         let warnings = [
             survey
                 .beyond_i32_mtime
-                .warning("have times before 1901 or after 2038, which mke2fs does not carry over"),
-            survey.with_subseconds.warning("have fractions of seconds that mke2fs may drop"),
+                .warning("times before 1901 or after 2038, which mke2fs does not carry over"),
+            survey.with_subseconds.warning("fractions of seconds that mke2fs may drop"),
         ];
         outcome.warnings.extend(warnings.into_iter().flatten());
         Ok(outcome)

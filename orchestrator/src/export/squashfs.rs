@@ -41,13 +41,10 @@ impl Exporter for Squashfs {
         })?;
         let survey = job.survey;
         let warnings = [
-            survey.with_other_xattrs.warning(
-                "have extended attributes outside user., trusted. and security., \
-                 which squashfs cannot carry",
-            ),
+            survey.with_other_xattrs.warning("that squashfs cannot carry"),
             survey
                 .beyond_u32_mtime
-                .warning("have times before 1970 or after 2106, which squashfs cannot carry"),
+                .warning("times before 1970 or after 2106, which squashfs cannot carry"),
         ];
         outcome.warnings.extend(warnings.into_iter().flatten());
         Ok(outcome)

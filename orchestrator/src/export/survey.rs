@@ -1,10 +1,13 @@
-//! What a tree has, seen without reading content: for sizes, and for what a format would lose.
+//! What a tree has, seen by reading hardly any content: for sizes, and for what a format would lose.
+
+use std::collections::BTreeSet;
 
 use outcrop_fs::capture::{MtimePolicy, Visit, extents, walk};
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::{Ino, Kind, Metadata, Timestamp};
 
 use super::Result;
+use crate::words::counted;
 
 /// Bytes of a file system block, the unit of [`Survey::data_blocks`].
 pub(super) const BLOCK: u64 = 4096;
@@ -29,10 +32,50 @@ impl Sort {
     }
 
     /// A sentence about them, if there are any: "3 nodes (first: /a) have …".
-    pub fn warning(&self, have: &str) -> Option<String> {
-        let nodes = if self.count == 1 { "node" } else { "nodes" };
+    pub fn warning(&self, what: &str) -> Option<String> {
+        let nodes = counted(self.count, "node", "nodes");
+        let have = if self.count == 1 { "has" } else { "have" };
         let first = self.first.escape_ascii();
-        (self.count > 0).then(|| format!("{} {nodes} (first: /{first}) {have}.", self.count))
+        (self.count > 0).then(|| format!("{nodes} (first: /{first}) {have} {what}."))
+    }
+}
+
+/// Xattr names that a warning shows.
+const NAMES_SHOWN: usize = 4;
+
+/// Nodes with xattrs of some sort, and the names of these.
+#[derive(Debug, Default)]
+pub(super) struct XattrSort {
+    nodes: Sort,
+    /// One more than are shown at most.
+    names: BTreeSet<Vec<u8>>,
+}
+
+impl XattrSort {
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Counts a node if it has xattrs that belong here.
+    fn note(&mut self, path: &[u8], names: &[Vec<u8>], belongs: impl Fn(&[u8]) -> bool) {
+        let mut names = names.iter().filter(|name| belongs(name)).peekable();
+        if names.peek().is_some() {
+            self.nodes.note(path);
+        }
+        for name in names {
+            if self.names.len() > NAMES_SHOWN {
+                break;
+            }
+            self.names.insert(name.clone());
+        }
+    }
+
+    /// A sentence about them, if there are any: "… have extended attributes (user.a) …".
+    pub fn warning(&self, loss: &str) -> Option<String> {
+        let shown = self.names.iter().take(NAMES_SHOWN);
+        let shown: Vec<String> = shown.map(|name| name.escape_ascii().to_string()).collect();
+        let more = if self.names.len() > NAMES_SHOWN { ", …" } else { "" };
+        self.nodes.warning(&format!("extended attributes ({}{more}) {loss}", shown.join(", ")))
     }
 }
 
@@ -48,12 +91,12 @@ pub(super) struct Survey {
     pub data_blocks: u64,
     /// The latest mtime, by the export's policy.
     pub newest: Timestamp,
-    pub with_xattrs: Sort,
-    pub with_trusted_xattrs: Sort,
+    pub with_xattrs: XattrSort,
+    pub with_trusted_xattrs: XattrSort,
     /// With xattrs other than file capabilities.
-    pub with_more_than_capabilities: Sort,
+    pub with_more_than_capabilities: XattrSort,
     /// With xattrs outside `user.`, `trusted.` and `security.`.
-    pub with_other_xattrs: Sort,
+    pub with_other_xattrs: XattrSort,
     /// With an mtime before 1970 or after 2106.
     pub beyond_u32_mtime: Sort,
     /// With an mtime before 1901 or after 2038.
@@ -69,10 +112,10 @@ impl Survey {
             nodes: 0,
             data_blocks: 0,
             newest: Timestamp::new(i64::MIN, 0),
-            with_xattrs: Sort::default(),
-            with_trusted_xattrs: Sort::default(),
-            with_more_than_capabilities: Sort::default(),
-            with_other_xattrs: Sort::default(),
+            with_xattrs: XattrSort::default(),
+            with_trusted_xattrs: XattrSort::default(),
+            with_more_than_capabilities: XattrSort::default(),
+            with_other_xattrs: XattrSort::default(),
             beyond_u32_mtime: Sort::default(),
             beyond_i32_mtime: Sort::default(),
             with_subseconds: Sort::default(),
@@ -114,13 +157,15 @@ impl Survey {
         let blocks = match meta.kind {
             Kind::Directory => 1,
             Kind::Symlink => u64::from(meta.size >= 60),
-            Kind::File => match extents(tree, visit.attributes.ino, meta.size)? {
-                None => meta.size.div_ceil(BLOCK),
-                Some(extents) => extents
-                    .iter()
-                    .map(|extent| (extent.length / BLOCK).saturating_add(2))
-                    .fold(0, u64::saturating_add),
-            },
+            Kind::File => blocks(tree, visit.attributes.ino, meta.size).map_err(|error| {
+                let path = format!("/{}", visit.path.escape_ascii());
+                match error {
+                    outcrop_fs::Error::Os(errno) => {
+                        outcrop_fs::Error::host("cannot read", path, errno.into())
+                    }
+                    other => other,
+                }
+            })?,
             _ => 0,
         };
         self.data_blocks = self.data_blocks.saturating_add(blocks);
@@ -132,17 +177,23 @@ impl Survey {
             return;
         }
         self.data_blocks = self.data_blocks.saturating_add(1);
-        self.with_xattrs.note(path);
-        let starts = |prefix: &[u8]| names.iter().any(|name| name.starts_with(prefix));
-        if starts(b"trusted.") {
-            self.with_trusted_xattrs.note(path);
-        }
-        if names.iter().any(|name| name != b"security.capability") {
-            self.with_more_than_capabilities.note(path);
-        }
+        self.with_xattrs.note(path, names, |_| true);
+        self.with_trusted_xattrs.note(path, names, |name| name.starts_with(b"trusted."));
+        let is_more = |name: &[u8]| name != b"security.capability";
+        self.with_more_than_capabilities.note(path, names, is_more);
         let known: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-        if names.iter().any(|name| !known.iter().any(|prefix| name.starts_with(prefix))) {
-            self.with_other_xattrs.note(path);
-        }
+        let is_other = |name: &[u8]| !known.iter().any(|prefix| name.starts_with(prefix));
+        self.with_other_xattrs.note(path, names, is_other);
     }
+}
+
+/// Blocks that a file's content takes at most, with those that say where they are.
+fn blocks(tree: &dyn Filesystem, file: Ino, size: u64) -> outcrop_fs::Result<u64> {
+    Ok(match extents(tree, file, size)? {
+        None => size.div_ceil(BLOCK),
+        Some(extents) => extents
+            .iter()
+            .map(|extent| (extent.length / BLOCK).saturating_add(2))
+            .fold(0, u64::saturating_add),
+    })
 }

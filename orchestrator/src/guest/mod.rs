@@ -30,5 +30,5 @@ pub use machine::{Guest, GuestOptions, Limits, Timings};
 pub use outcrop_guest::protocol::{Outcome, Program, Stream};
 pub use probe::{KvmVerdict, probe_kvm};
 pub use recipe::{Accelerator, QemuRecipe};
-pub use terminal::TerminalEvent;
+pub use terminal::{TerminalEvent, has_terminal};
 pub use transport::{Transport, TransportChoice, VIRTIOFS_MODULE, probe_virtiofs};

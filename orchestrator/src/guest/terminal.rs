@@ -26,6 +26,13 @@ pub enum TerminalEvent {
     Resized { rows: u16, columns: u16 },
 }
 
+const TERMINAL: &str = "/dev/tty";
+
+/// Whether this process has a controlling terminal.
+pub fn has_terminal() -> bool {
+    File::open(TERMINAL).is_ok()
+}
+
 /// The controlling terminal in raw mode; dropping it restores the mode that was.
 pub(super) struct RawTerminal {
     device: File,
@@ -44,7 +51,7 @@ impl RawTerminal {
             .read(true)
             .write(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open("/dev/tty")?;
+            .open(TERMINAL)?;
         let before = tcgetattr(&device)?;
         let mut raw = before.clone();
         raw.make_raw();
