@@ -18,6 +18,7 @@ use super::protocol::{
     ProtocolError, read_body, read_request_head, write_packet, write_response_head,
 };
 use super::runner::{self, Job, Outcome, STDERR, STDOUT};
+use super::source;
 
 /// A compiler that the host offers: `name` is what a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,10 @@ pub enum Refused {
     Compiler(String),
     #[error("{0}")]
     Command(options::Refusal),
+    #[error("an assembler statement reads a file, which only the guest has")]
+    ReadsFiles,
+    #[error("a source with assembler statements does not compile here")]
+    FailedAssembly,
     #[error("the compiler was stopped: {0}")]
     Stopped(&'static str),
     #[error("{doing}: {source}")]
@@ -153,10 +158,13 @@ fn serve_job(
         .tempdir_in(&settings.scratch)
         .map_err(host("cannot create a directory"))?;
     let source = format!("input.{}", command.extension);
-    let mut file =
-        File::create(directory.path().join(&source)).map_err(host("cannot create the input"))?;
+    let path = directory.path().join(&source);
+    let mut file = File::create(&path).map_err(host("cannot create the input"))?;
     read_body(&mut reader, head.source_size, &mut file)?;
     drop(file);
+    if source::reads_files(&path).map_err(host("cannot read the input"))? {
+        return Err(Refused::ReadsFiles);
+    }
 
     let mut arguments = command.arguments;
     arguments.extend([OsString::from(source), "-o".into(), OBJECT.into()]);
@@ -169,6 +177,13 @@ fn serve_job(
     };
     match runner::run(&job, input).map_err(host("cannot run the compiler"))? {
         Outcome::Stopped(reason) => Err(Refused::Stopped(reason)),
+        // Such a failure may be that of a path that means nothing here: the guest says what it is.
+        Outcome::Exited(status)
+            if status != 0
+                && source::has_assembly(&path).map_err(host("cannot read the input"))? =>
+        {
+            Err(Refused::FailedAssembly)
+        }
         Outcome::Exited(status) => respond(output, deadline, directory.path(), status)
             .map_err(host("cannot answer the client")),
     }

@@ -8,6 +8,7 @@ pub mod options;
 pub mod protocol;
 mod runner;
 mod service;
+mod source;
 
 #[cfg(test)]
 mod endpoint_tests;
