@@ -41,7 +41,11 @@ impl Exporter for Tarball {
 }
 
 /// Writes the tree's tar stream into a file, a compressor or a builder's standard input.
-pub(super) fn stream(job: &Job<'_>, writer: &mut (dyn Write + Send), name: &Path) -> Result<Outcome> {
+pub(super) fn stream(
+    job: &Job<'_>,
+    writer: &mut (dyn Write + Send),
+    name: &Path,
+) -> Result<Outcome> {
     let output = Output { writer, name };
     let report = capture(job.tree, job.root, output, &job.capture_options())?;
     Ok(Outcome { skipped: report.skipped, warnings: Vec::new() })
