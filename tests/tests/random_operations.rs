@@ -4,9 +4,7 @@
 // A test says what is wrong by panicking, and helpers are part of the tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use outcrop_tests::suites::{in_guest, installed, on_mount};
+use outcrop_tests::suites::{in_guest, installed, on_mount, seeds};
 use outcrop_tests::{Scratch, guests_can_run};
 
 /// The suite: <https://crates.io/crates/fsx>
@@ -14,7 +12,6 @@ const PROGRAM: &str = "fsx";
 const ON_A_MOUNT: u32 = 50_000;
 /// An emulated guest does about 150 a second.
 const IN_A_GUEST: u32 = 4_000;
-const FIXED_SEED: &str = "20161107";
 
 /// What QEMU's 9p server cannot do is left out there. Nothing is empty: fallocate(2) refuses that.
 fn configuration(can_allocate: bool) -> String {
@@ -27,15 +24,6 @@ fn configuration(can_allocate: bool) -> String {
         text.push_str("punch_hole = 5\nposix_fallocate = 5\n");
     }
     text
-}
-
-/// The fixed seed and one that nobody has tried before, or the one to be tried again.
-fn seeds() -> Vec<String> {
-    if let Ok(seed) = std::env::var("OUTCROP_TEST_SEED") {
-        return vec![seed];
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    vec![FIXED_SEED.to_owned(), now.subsec_nanos().to_string()]
 }
 
 fn check(place: &str, seed: &str, report: &str) {
