@@ -67,6 +67,10 @@ fn integration(
     integration
 }
 
+/// Largest device numbers of Linux: 12 and 20 bits (its `include/linux/kdev_t.h`).
+const MAX_MAJOR: u32 = (1 << 12) - 1;
+const MAX_MINOR: u32 = (1 << 20) - 1;
+
 fn devices(raw: Option<Vec<RawDevice>>, spot: &Spot, problems: &mut Collector) -> Vec<Device> {
     let mut devices = Vec::new();
     for (i, raw) in raw.unwrap_or_default().into_iter().enumerate() {
@@ -92,6 +96,13 @@ fn devices(raw: Option<Vec<RawDevice>>, spot: &Spot, problems: &mut Collector) -
         if kind != DeviceKind::Fifo && (raw.major.is_none() || raw.minor.is_none()) {
             problems.error(spot, "a device needs `major` and `minor`");
             continue;
+        }
+        let numbers = [("major", raw.major, MAX_MAJOR), ("minor", raw.minor, MAX_MINOR)];
+        for (field, number, most) in numbers {
+            if let Some(number) = number.filter(|number| *number > most) {
+                let message = format!("Linux has no `{field}` {number}; it goes up to {most}");
+                problems.error(spot.field(field), message);
+            }
         }
         devices.push(Device {
             kind,

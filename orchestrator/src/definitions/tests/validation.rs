@@ -288,6 +288,17 @@ fn chunk_fields() {
         "c.morph:4:3: error: a device needs `major` and `minor`",
     );
     chunk(
+        &device("type: c, major: 4096, minor: 1, permissions: '0600'"),
+        "c.morph:4:54: error: Linux has no `major` 4096; it goes up to 4095",
+    );
+    chunk(
+        &device("type: b, major: 4095, minor: 1048576, permissions: '0600'"),
+        "c.morph:4:67: error: Linux has no `minor` 1048576; it goes up to 1048575",
+    );
+    let largest = device("type: b, major: 4095, minor: 1048575, permissions: '0600'");
+    let text = format!("name: c\nkind: chunk\n{largest}");
+    assert_eq!(shown(parse(&[("c.morph", &text)])), [""; 0]);
+    chunk(
         "devices: [{type: p, filename: ../x, permissions: '0600', uid: 0, gid: 0}]\n",
         "c.morph:3:31: error: `../x` is not an absolute path without `..`",
     );
