@@ -268,6 +268,16 @@ fn doctor_has_one_object_for_each_check() {
 }
 
 #[test]
+fn doctor_finds_what_mounts_and_exports_find_without_a_path() {
+    let script = "PATH=/nonexistent; export PATH; exec \"$0\" doctor";
+    let said = run(as_user("/bin/sh").args(["-c", script]).arg(outcrop_tests::program())).stdout;
+    for program in ["fusermount3", "mke2fs"] {
+        assert!(said.contains(&format!("ok       {program}\n")), "{said}");
+    }
+    assert!(said.contains("curl: not installed"), "{said}");
+}
+
+#[test]
 fn ctrl_c_ends_a_fetch_from_a_server_that_says_nothing() {
     if !guests_can_run() {
         return;

@@ -227,6 +227,14 @@ fn a_removed_package_of_the_kit_is_told_with_its_remedy() {
     let said = run(&mut own.build(&name)).fails(3);
     let said = said.says("the kit for x86_64 is damaged: package bash");
     assert!(said.stderr.contains("outcrop kit create --arch x86_64 --lock "), "{}", said.stderr);
+    let said = run(&mut own.outcrop(&["doctor"])).fails(3).stdout;
+    assert!(said.contains("MISSING  kit "), "{said}");
+    let said = run(&mut own.outcrop(&["store", "verify"])).fails(1);
+    assert!(said.stdout.contains("kits/bash_"), "{}", said.stdout);
+    said.says("1 package of kit x86_64");
+    // Without archives it cannot be mended, but it is not taken for whole either.
+    let create = ["kit", "create", "--if-missing", "--sources", "/dev/null"];
+    run(&mut own.outcrop(&create)).fails(3).says("no signed Debian archive");
 }
 
 #[test]

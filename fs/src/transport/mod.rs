@@ -13,7 +13,9 @@ mod names;
 mod virtiofs;
 
 pub use caching::Caching;
-pub use mount::{Mount, MountOptions, Unmounted, Unmounter, clean_stale, resolve_mountpoint};
+pub use mount::{
+    Mount, MountOptions, Unmounted, Unmounter, clean_stale, fusermount, resolve_mountpoint,
+};
 pub use mount_error::MountError;
 pub use virtiofs::{VirtiofsError, VirtiofsServer};
 

@@ -24,6 +24,8 @@ use crate::filesystem::Filesystem;
 
 mod unmounting;
 
+pub use unmounting::fusermount;
+
 /// How mounts of ours are known: `fuse.outcrop` in the mount table.
 const SUBTYPE: &str = "outcrop";
 const FILE_SYSTEM: &str = "fuse.outcrop";
@@ -394,7 +396,7 @@ fn check_device() -> Result<(), MountError> {
 fn refusal(mountpoint: &Path, error: &io::Error) -> MountError {
     // mount(2) is tried first: only when that is not permitted is the helper looked for. An error
     // with a number is that of starting it, which may also be the EACCES of a directory in PATH.
-    if error.raw_os_error().is_some() && unmounting::helper().is_none() {
+    if error.raw_os_error().is_some() && fusermount().is_none() {
         return MountError::NoHelper;
     }
     let reason = error.to_string().trim_end().to_owned();

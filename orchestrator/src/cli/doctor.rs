@@ -1,12 +1,15 @@
 //! `outcrop doctor`: what this host can do, and how to mend it.
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use outcrop_fs::transport::fusermount;
+
 use crate::compile::CompileService;
+use crate::export::find_program;
 use crate::guest::Accelerator;
-use crate::kit::{Architecture, Kits, find_agent};
+use crate::kit::{Architecture, Kit, Kits, find_agent};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -98,11 +101,11 @@ fn host() -> Vec<Finding> {
             device,
             "load the module with `modprobe fuse`; without udev also `chmod 666 /dev/fuse`",
         ),
-        program("fusermount3", "-V", Need::Must, "apt install fuse3"),
-        program("sqfstar", "-version", Need::May, "for squashfs: apt install squashfs-tools"),
-        program("mke2fs", "-V", Need::May, "for ext4: apt install e2fsprogs"),
-        program("apt-get", "--version", Need::May, "kits and debian: sources come through apt"),
-        program("curl", "--version", Need::May, "for archives by URL: apt install curl"),
+        program("fusermount3", fusermount(), "-V", Need::Must, "apt install fuse3"),
+        builder("sqfstar", "-version", "for squashfs: apt install squashfs-tools"),
+        builder("mke2fs", "-V", "for ext4: apt install e2fsprogs"),
+        on_path("apt-get", Need::May, "kits and debian: sources come through apt"),
+        on_path("curl", Need::May, "for archives by URL: apt install curl"),
     ]
 }
 
@@ -120,7 +123,7 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
     };
     let qemu = &architecture.qemu.binary;
     let mut findings = vec![
-        program(qemu, "--version", Need::Must, "apt install qemu-system"),
+        on_path(qemu, Need::Must, "apt install qemu-system"),
         Finding::new(
             "the agent",
             Need::Must,
@@ -151,7 +154,7 @@ fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
             return findings;
         }
     };
-    findings.push(Finding::new(format!("kit {}", kit.short_id()), Need::Must, Ok(()), ""));
+    findings.push(whole_kit(&kit));
     let verdict = runtime()
         .and_then(|runtime| runtime.block_on(guests::accelerator(context, &kit)))
         .map_err(|error| error.message)
@@ -184,22 +187,32 @@ fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
     findings
 }
 
-fn program(name: &str, argument: &str, need: Need, remedy: &str) -> Finding {
-    let found = find_program(name)
-        && Command::new(name)
+/// Whether a build would take the kit.
+fn whole_kit(kit: &Kit) -> Finding {
+    let remedy = format!("outcrop kit create --arch {} --if-missing", kit.architecture().name);
+    let result = kit.check().map_err(|error| error.to_string());
+    Finding::new(format!("kit {}", kit.short_id()), Need::Must, result, &remedy)
+}
+
+/// A program that makes images, looked for as exports look for it.
+fn builder(name: &str, argument: &str, remedy: &str) -> Finding {
+    program(name, find_program(name), argument, Need::May, remedy)
+}
+
+fn on_path(name: &str, need: Need, remedy: &str) -> Finding {
+    program(name, Some(name.into()), "--version", need, remedy)
+}
+
+fn program(name: &str, file: Option<PathBuf>, argument: &str, need: Need, remedy: &str) -> Finding {
+    let runs = file.is_some_and(|file| {
+        Command::new(file)
             .arg(argument)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
-            .is_ok();
-    let result = if found { Ok(()) } else { Err("not installed".to_owned()) };
+            .is_ok()
+    });
+    let result = if runs { Ok(()) } else { Err("not installed".to_owned()) };
     Finding::new(name, need, result, remedy)
-}
-
-fn find_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(Path::new).map(Path::to_path_buf))
-        .any(|directory| directory.join(name).is_file())
 }

@@ -55,7 +55,7 @@ pub struct Create {
     #[arg(long, value_name = "FILE")]
     sources: Option<PathBuf>,
 
-    /// Do nothing if the architecture has a kit
+    /// Do nothing if the architecture has a whole kit, and make a damaged one whole again
     #[arg(long)]
     if_missing: bool,
 }
@@ -75,11 +75,18 @@ pub fn run(command: &Command) -> CommandResult {
 }
 
 fn create(kits: &Kits, arguments: &Create) -> CommandResult {
-    if arguments.if_missing && kits.current(&arguments.arch).is_ok() {
-        return Ok(());
+    let mut damaged = None;
+    if arguments.if_missing
+        && let Ok(present) = kits.current(&arguments.arch)
+    {
+        match present.check() {
+            Ok(()) => return Ok(()),
+            Err(error) => log::warn!("{error}"),
+        }
+        damaged = Some(present.lock().clone());
     }
     let lock = match &arguments.lock {
-        None => None,
+        None => damaged,
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 CommandError::input(format!("cannot read {}: {error}", path.display()))

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use crate::kit::Kits;
+use crate::kit::{Kit, Kits};
 use crate::store::{Collection, Item, Part, Verdict};
 use crate::words::counted;
 
@@ -23,7 +23,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read artifacts, indexes and downloads again and compare their digests
+    /// Read artifacts, indexes, downloads and kits' packages again and compare their digests
     ///
     /// Exit code 1 if something is damaged.
     ///
@@ -171,6 +171,36 @@ fn unused_kits(context: &Context) -> CommandResult<Vec<Item>> {
     Ok(kits.chain(packages).collect())
 }
 
+/// Tells of each package of each kit; the error is of the last kit that is damaged.
+fn verify_kits(context: &Context) -> CommandResult<Option<CommandError>> {
+    let mut found = None;
+    for kit in Kits::new(context.store.kits()).list()? {
+        let mut damaged = 0;
+        kit.verify_packages(|label, problem| match problem {
+            None => println!("kits/{label} good"),
+            Some(problem) => {
+                println!("kits/{label} damaged: {problem}");
+                damaged += 1;
+            }
+        });
+        if damaged > 0 {
+            found = Some(damaged_kit(&kit, damaged));
+        }
+    }
+    Ok(found)
+}
+
+fn damaged_kit(kit: &Kit, damaged: u64) -> CommandError {
+    let packages = counted(damaged, "package", "packages");
+    let (name, lock) = (&kit.architecture().name, kit.directory().join("kit.lock"));
+    CommandError::build(format!("{packages} of kit {name} {} cannot be used", kit.short_id())).hint(
+        format!(
+            "make it whole again with: outcrop kit create --arch {name} --lock {}",
+            lock.display()
+        ),
+    )
+}
+
 fn verify(context: &Context, remove: bool) -> CommandResult {
     let mut damaged = Vec::new();
     context.store.verify_all(|part, name, verdict| {
@@ -187,8 +217,9 @@ fn verify(context: &Context, remove: bool) -> CommandResult {
             }
         }
     })?;
+    let damaged_kits = verify_kits(context)?;
     if damaged.is_empty() {
-        return Ok(());
+        return damaged_kits.map_or(Ok(()), Err);
     }
     let things = counted(damaged.len() as u64, "thing is damaged", "things are damaged");
     if !remove {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use outcrop_fs::transport::resolve_mountpoint;
+use outcrop_fs::transport::{fusermount, resolve_mountpoint};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -29,7 +29,11 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let mountpoint = resolve_mountpoint(&arguments.mountpoint)
         .map_err(|error| CommandError::input(error.to_string()))?;
     let record = find_record(&context, &mountpoint)?;
-    let output = Command::new("fusermount3").arg("-u").arg("--").arg(&mountpoint).output();
+    let output = Command::new(fusermount().unwrap_or_else(|| "fusermount3".into()))
+        .arg("-u")
+        .arg("--")
+        .arg(&mountpoint)
+        .output();
     match output {
         Ok(output) if output.status.success() => {}
         Ok(output) => return Err(not_unmounted(&mountpoint, &output.stderr)),

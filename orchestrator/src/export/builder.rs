@@ -29,17 +29,21 @@ impl Program {
     /// # Errors
     /// [`Error::HostLacks`].
     pub fn find(self, format: &'static str) -> Result<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path)
-            .chain(SYSTEM_DIRECTORIES.map(PathBuf::from))
-            .map(|directory| directory.join(self.name))
-            .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
-            .ok_or_else(|| Error::HostLacks {
-                format,
-                program: self.name.into(),
-                package: self.package,
-            })
+        find_program(self.name).ok_or_else(|| Error::HostLacks {
+            format,
+            program: self.name.into(),
+            package: self.package,
+        })
     }
+}
+
+/// Where a program that makes images is, if it is installed.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(SYSTEM_DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 /// A command with nothing of the caller's environment but the path: locale, time zone and

@@ -25,6 +25,7 @@ use outcrop_fs::capture::{CaptureOptions, MtimePolicy, OnProgress, Progress, Ski
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::{Ino, Timestamp};
 
+pub use builder::find_program;
 pub use error::{Error, Result};
 pub use format::Format;
 use survey::Survey;

@@ -177,6 +177,22 @@ fn what_is_damaged_of_a_kit_is_mended() {
     assert_eq!(fs::read(kit.kernel()).unwrap(), b"kernel");
     kit.initramfs_for(&agent).unwrap();
     assert_eq!(fs::read(&initramfs).unwrap(), right);
+    let problems = || {
+        let mut problems = Vec::new();
+        kit.verify_packages(|label, problem| {
+            problems.extend(problem.map(|p| (label.to_owned(), p)))
+        });
+        problems
+    };
+    assert_eq!(problems(), []);
+    let length = fs::metadata(&kit.packages()[0].path).unwrap().len();
+    fs::write(&kit.packages()[0].path, vec![b'x'; length as usize]).unwrap();
+    let found = problems();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0 == "a_1_amd64" && found[0].1.contains("SHA-256"), "{found:?}");
+    fs::remove_file(&modules).unwrap();
+    assert!(kit.check().unwrap_err().to_string().contains(MODULES));
+    fs::write(&modules, b"").unwrap();
     fs::write(&kit.packages()[0].path, b"cut").unwrap();
     let error = kit.check().unwrap_err().to_string();
     assert!(error.contains("package a_1_amd64: it has 3 bytes instead of"), "{error}");

@@ -184,6 +184,8 @@ impl Kit {
     pub fn check(&self) -> Result<()> {
         let kernel = self.kernel();
         fs::metadata(&kernel).map_err(|error| self.damaged("its kernel", error))?;
+        fs::metadata(self.directory.join(MODULES))
+            .map_err(|error| self.damaged(&format!("its file {MODULES}"), error))?;
         for package in &self.lock.packages {
             let damaged = |problem: String| {
                 Err(self.damaged(&format!("package {}", package.label()), problem))
@@ -198,6 +200,21 @@ impl Kit {
             }
         }
         Ok(())
+    }
+
+    /// Reads the packages again, the kernel's among them, and compares their digests with the lock
+    /// file: tells each one's label and what is wrong with it.
+    pub fn verify_packages(&self, mut tell: impl FnMut(&str, Option<String>)) {
+        for package in self.lock.packages.iter().chain([&self.lock.kernel]) {
+            let path = self.packages.path_of(package);
+            let problem =
+                match fs::File::open(path).and_then(|mut file| packages::digest(&mut file)) {
+                    Ok(actual) if actual == package.sha256 => None,
+                    Ok(actual) => Some(format!("its SHA-256 is {actual}, not {}", package.sha256)),
+                    Err(error) => Some(error.to_string()),
+                };
+            tell(&package.label(), problem);
+        }
     }
 
     /// The error of a part of the kit that cannot be used, with how to get the same kit again.

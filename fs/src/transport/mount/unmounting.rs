@@ -24,8 +24,8 @@ enum Attempt {
     Failed(String),
 }
 
-/// The helper's path, if it is installed.
-pub(super) fn helper() -> Option<PathBuf> {
+/// The path of `fusermount3`, by which an ordinary user mounts and unmounts, if it is installed.
+pub fn fusermount() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = MORE_DIRECTORIES.iter().map(PathBuf::from);
     std::env::split_paths(&path)
@@ -82,7 +82,7 @@ fn attempt(mountpoint: &Path, lazily: bool) -> Attempt {
 }
 
 fn attempt_with_helper(mountpoint: &Path, lazily: bool) -> Attempt {
-    let Some(helper) = helper() else {
+    let Some(helper) = fusermount() else {
         return Attempt::Failed(MountError::NoHelper.to_string());
     };
     let mut command = Command::new(helper);
