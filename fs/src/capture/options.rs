@@ -14,6 +14,8 @@ pub enum MtimePolicy {
     Clamp(Timestamp),
     /// Every node gets this time.
     Fixed(Timestamp),
+    /// Times beyond these two become the nearer one.
+    Within(Timestamp, Timestamp),
 }
 
 impl MtimePolicy {
@@ -22,6 +24,7 @@ impl MtimePolicy {
             MtimePolicy::Keep => mtime,
             MtimePolicy::Clamp(latest) => mtime.min(latest),
             MtimePolicy::Fixed(time) => time,
+            MtimePolicy::Within(earliest, latest) => mtime.min(latest).max(earliest),
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use outcrop_fs::Timestamp;
+use outcrop_fs::capture::{CaptureOptions, MtimePolicy};
+
 use super::builder::{Program, Running, command};
-use super::tarball::stream;
+use super::tarball::stream_with;
 use super::{Exporter, Job, Outcome, Result};
 
 const SQFSTAR: Program = Program { name: "sqfstar", package: "squashfs-tools" };
@@ -34,9 +37,12 @@ impl Exporter for Squashfs {
         sqfstar.args(["-root-gid", &root.gid.to_string()]);
         sqfstar.args(["-root-time", &root_time.to_string()]);
         sqfstar.arg(draft);
+        // sqfstar refuses times of whole seconds before 1970, and those that need more than 33 bits.
+        let mtime = within_u32(job.options.mtime);
+        let options = CaptureOptions { mtime, ..job.capture_options() };
         let mut outcome = Outcome::default();
         Running::start(sqfstar)?.feed(job, |stdin| {
-            outcome = stream(job, stdin, Path::new("the pipe to sqfstar"))?;
+            outcome = stream_with(job, stdin, Path::new("the pipe to sqfstar"), &options)?;
             Ok(())
         })?;
         let survey = job.survey;
@@ -48,5 +54,19 @@ impl Exporter for Squashfs {
         ];
         outcome.warnings.extend(warnings.into_iter().flatten());
         Ok(outcome)
+    }
+}
+
+/// The policy, with times that squashfs cannot carry brought into its range.
+fn within_u32(policy: MtimePolicy) -> MtimePolicy {
+    let (first, last) = (Timestamp::new(0, 0), Timestamp::new(u32::MAX.into(), 0));
+    let within = MtimePolicy::Within(first, last);
+    match policy {
+        MtimePolicy::Keep => within,
+        MtimePolicy::Fixed(time) => MtimePolicy::Fixed(within.apply(time)),
+        MtimePolicy::Clamp(latest) => MtimePolicy::Within(first, within.apply(latest)),
+        MtimePolicy::Within(earliest, latest) => {
+            MtimePolicy::Within(within.apply(earliest), within.apply(latest))
+        }
     }
 }

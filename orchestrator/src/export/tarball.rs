@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use outcrop_fs::Error as FsError;
-use outcrop_fs::capture::{Output, capture};
+use outcrop_fs::capture::{CaptureOptions, Output, capture};
 
 use super::{Exporter, Job, Outcome, Result};
 
@@ -46,7 +46,17 @@ pub(super) fn stream(
     writer: &mut (dyn Write + Send),
     name: &Path,
 ) -> Result<Outcome> {
+    stream_with(job, writer, name, &job.capture_options())
+}
+
+/// The same with options of the format's own.
+pub(super) fn stream_with(
+    job: &Job<'_>,
+    writer: &mut (dyn Write + Send),
+    name: &Path,
+    options: &CaptureOptions<'_>,
+) -> Result<Outcome> {
     let output = Output { writer, name };
-    let report = capture(job.tree, job.root, output, &job.capture_options())?;
+    let report = capture(job.tree, job.root, output, options)?;
     Ok(Outcome { skipped: report.skipped, warnings: Vec::new() })
 }

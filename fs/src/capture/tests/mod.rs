@@ -158,6 +158,8 @@ fn mtime_policies() {
     assert_eq!(times(MtimePolicy::Keep), [early, late]);
     assert_eq!(times(MtimePolicy::Clamp(limit)), [early, limit]);
     assert_eq!(times(MtimePolicy::Fixed(limit)), [limit, limit]);
+    assert_eq!(times(MtimePolicy::Within(limit, late)), [limit, late]);
+    assert_eq!(times(MtimePolicy::Within(early, limit)), [early, limit]);
 }
 
 #[test]

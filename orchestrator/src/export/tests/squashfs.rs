@@ -83,3 +83,24 @@ fn keeps_xattrs_and_hard_links() {
     assert_eq!(ino("bin/su"), ino("bin/su-link"));
     assert_eq!(to.join("bin/su").metadata().unwrap().mtime(), 1_700_000_000);
 }
+
+#[test]
+fn times_that_it_cannot_carry_become_the_nearest() {
+    let mut tree = MemoryTree::new();
+    let times = [("before", -1, 0), ("long", -40_000_000_000, 5), ("after", 1 << 33, 0)];
+    for (name, seconds, nanoseconds) in times {
+        let mut meta = memory::metadata(outcrop_fs::Kind::File, 0o644, 0, 0);
+        meta.mtime = Timestamp::new(seconds, nanoseconds);
+        tree.file(ROOT_INO, name.as_bytes(), meta, b"x");
+    }
+    let Some(image) = exported(&tree, Format::Squashfs, &Options::default()) else { return };
+    let warning = "3 nodes (first: /after) have times before 1970 or after 2106";
+    assert!(image.report.warnings[0].contains(warning), "{:?}", image.report.warnings);
+    let path = image.path.to_str().unwrap();
+    let Some(text) = tool("unsquashfs", &["-lln", "-d", "", path], None) else { return };
+    for (name, date) in [("before", "1970-01-01"), ("long", "1970-01-01"), ("after", "2106-02-07")]
+    {
+        let line = text.lines().find(|line| line.ends_with(&format!("/{name}"))).unwrap();
+        assert!(line.contains(date), "{line}");
+    }
+}
