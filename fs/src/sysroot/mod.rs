@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod access;
+#[cfg(any(test, fuzzing))]
+mod audit;
 mod changed;
 mod changes;
 mod content;

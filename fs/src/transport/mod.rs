@@ -17,6 +17,8 @@ pub use mount::{
     Mount, MountOptions, Unmounted, Unmounter, clean_stale, fusermount, resolve_mountpoint,
 };
 pub use mount_error::MountError;
+#[cfg(any(test, fuzzing))]
+pub use virtiofs::hostile;
 pub use virtiofs::{VirtiofsError, VirtiofsServer};
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod device;
 mod error;
 mod guest_memory;
 mod holds;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod server;
 mod session;
 mod tally;

@@ -1,60 +1,15 @@
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::session::{ReplySpace, Session};
-use crate::error::{Errno, Result};
-use crate::filesystem::{Creation, DataSink, Filesystem};
+use super::hostile::Space;
+use super::session::Session;
+use crate::filesystem::{Creation, Filesystem};
 use crate::node::{Ino, Kind, ROOT_INO};
 use crate::sysroot::{Options, Policy, Sysroot, Zone};
 use crate::transport::caching::Caching;
 use crate::transport::fuse_message::request_bytes::*;
 use crate::view::memory_tree::MemoryTree;
-
-/// A reply space in memory.
-struct Space {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Space {
-    fn new(room: usize) -> Self {
-        Space { bytes: vec![0xee; room], at: 0 }
-    }
-}
-
-impl DataSink for Space {
-    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let place = self.bytes.get_mut(self.at..self.at + bytes.len()).ok_or(Errno::NOBUFS)?;
-        place.copy_from_slice(bytes);
-        self.at += bytes.len();
-        Ok(())
-    }
-
-    fn zeros(&mut self, count: u64) -> Result<()> {
-        self.bytes(&vec![0; count as usize])
-    }
-
-    fn file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<u64> {
-        let mut buffer = vec![0; length as usize];
-        let count = file.read_at(&mut buffer, offset)?;
-        self.bytes(&buffer[..count]).map_err(io::Error::other)?;
-        Ok(count as u64)
-    }
-}
-
-impl ReplySpace for Space {
-    fn room(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn go_to(&mut self, position: usize) {
-        self.at = position;
-    }
-}
 
 /// A guest's kernel, as far as messages go.
 struct Guest {
