@@ -22,6 +22,7 @@ pub mod filesystem;
 pub mod index;
 pub mod layer;
 pub mod node;
+mod sync;
 pub mod sysroot;
 pub mod transport;
 pub mod view;

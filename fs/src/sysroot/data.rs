@@ -49,19 +49,23 @@ impl Sysroot {
     }
 
     pub(super) fn read_data(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let (content, size) = self.content(ino)?;
-        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let length = left.min(buffer.len());
-        let Some(part) = buffer.get_mut(..length).filter(|part| !part.is_empty()) else {
-            return Ok(0);
+        let room = buffer.len();
+        let within = |size: u64| {
+            usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(room)
         };
-        match content {
-            Content::Lower(source) => {
+        match self.content(ino)? {
+            (Content::Lower(source), size) => {
+                let part = buffer.get_mut(..within(size)).unwrap_or_default();
                 read_lower(self.tree.layer(source)?, source, offset, part)?;
+                Ok(part.len())
             }
-            Content::Data(data) => data.read(&self.tree, offset, part)?,
+            (Content::Data(data), _) => {
+                let reader = data.reader();
+                let part = buffer.get_mut(..within(self.file_size(ino)?)).unwrap_or_default();
+                reader.read(&self.tree, offset, part)?;
+                Ok(part.len())
+            }
         }
-        Ok(length)
     }
 
     pub(super) fn hand_on_data(
@@ -71,18 +75,23 @@ impl Sysroot {
         length: usize,
         sink: &mut dyn DataSink,
     ) -> Result<usize> {
-        let (content, size) = self.content(ino)?;
-        let length = (length as u64).min(size.saturating_sub(offset));
-        if length == 0 {
-            return Ok(0);
-        }
-        match content {
-            Content::Lower(source) => {
-                self.tree.layer(source)?.read_to(source.entry, offset, length, sink)?;
+        let within = |size: u64| size.saturating_sub(offset).min(length as u64);
+        let handed_on = match self.content(ino)? {
+            (Content::Lower(source), size) => {
+                let length = within(size);
+                if length > 0 {
+                    self.tree.layer(source)?.read_to(source.entry, offset, length, sink)?;
+                }
+                length
             }
-            Content::Data(data) => data.read_to(&self.tree, offset, length, sink)?,
-        }
-        Ok(usize::try_from(length).unwrap_or(usize::MAX))
+            (Content::Data(data), _) => {
+                let reader = data.reader();
+                let length = within(self.file_size(ino)?);
+                reader.read_to(&self.tree, offset, length, sink)?;
+                length
+            }
+        };
+        Ok(usize::try_from(handed_on).unwrap_or(usize::MAX))
     }
 
     pub(super) fn find_data(&self, ino: Ino, offset: u64, size: u64) -> Result<Option<DataRun>> {
@@ -206,13 +215,14 @@ impl Sysroot {
 
     /// A range of a file for copying: by reference where a layer has it.
     fn pieces(&self, ino: Ino, offset: u64, length: u64) -> Result<Vec<Piece>> {
-        let (content, size) = self.content(ino)?;
-        let end = offset.saturating_add(length).min(size);
-        let source = match content {
-            Content::Data(data) => {
-                return data.pieces(&self.tree, offset, end.saturating_sub(offset));
+        let within = |size: u64| offset.saturating_add(length).min(size);
+        let (source, end) = match self.content(ino)? {
+            (Content::Lower(source), size) => (source, within(size)),
+            (Content::Data(data), _) => {
+                let reader = data.reader();
+                let end = within(self.file_size(ino)?);
+                return reader.pieces(&self.tree, offset, end.saturating_sub(offset));
             }
-            Content::Lower(source) => source,
         };
         let mut pieces = Vec::new();
         let mut at = offset;

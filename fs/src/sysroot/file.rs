@@ -5,14 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{RwLock, RwLockWriteGuard};
-
 use super::content::{Extent, ExtentMap, Origin, Segment, SpoolRange};
 use super::merge::{LowerTree, Source};
 use super::spool::Spool;
 use crate::error::{Errno, Result};
 use crate::filesystem::DataSink;
 use crate::layer::{Layer, ends_early};
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A growing file reserves as much again as it has, up to this many bytes: appends to many files
 /// in turn then leave each in a few pieces.
@@ -94,69 +93,8 @@ impl FileData {
         Writer { data: self, state: self.state.write() }
     }
 
-    /// Fills the buffer, which must end within the file; holes are zeros.
-    pub(super) fn read(&self, tree: &LowerTree, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let state = self.state.read();
-        let mut rest = buffer;
-        for segment in state.extents.segments(offset, rest.len() as u64) {
-            let length = usize::try_from(segment.length).map_err(|_| Errno::FBIG)?;
-            let (part, after) = rest.split_at_mut_checked(length).ok_or(Errno::IO)?;
-            self.read_segment(tree, &segment, part)?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    fn read_segment(&self, tree: &LowerTree, segment: &Segment, part: &mut [u8]) -> Result<()> {
-        match segment.origin {
-            None => part.fill(0),
-            Some(Origin::Spool(offset)) => self.spool.read(offset, part)?,
-            Some(Origin::Lower(source, offset)) => {
-                read_lower(tree.layer(source)?, source, offset, part)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands a range that ends within the file on to a sink.
-    pub(super) fn read_to(
-        &self,
-        tree: &LowerTree,
-        offset: u64,
-        length: u64,
-        sink: &mut dyn DataSink,
-    ) -> Result<()> {
-        // Locked to the end: nothing may be overwritten or given back meanwhile.
-        let state = self.state.read();
-        for segment in state.extents.segments(offset, length) {
-            match segment.origin {
-                None => sink.zeros(segment.length)?,
-                Some(Origin::Spool(offset)) => self.spool.read_to(offset, segment.length, sink)?,
-                Some(Origin::Lower(source, offset)) => {
-                    let layer = tree.layer(source)?;
-                    layer.read_to(source.entry, offset, segment.length, sink)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn pieces(&self, tree: &LowerTree, offset: u64, length: u64) -> Result<Vec<Piece>> {
-        let state = self.state.read();
-        let mut pieces = Vec::new();
-        for segment in state.extents.segments(offset, length) {
-            let length = segment.length;
-            pieces.push(match segment.origin {
-                None => Piece::Hole { length },
-                Some(Origin::Lower(source, offset)) => Piece::Lower { length, source, offset },
-                Some(Origin::Spool(_)) => {
-                    let mut bytes = vec![0; usize::try_from(length).map_err(|_| Errno::FBIG)?];
-                    self.read_segment(tree, &segment, &mut bytes)?;
-                    Piece::Bytes(bytes)
-                }
-            });
-        }
-        Ok(pieces)
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { data: self, state: self.state.read() }
     }
 
     pub(super) fn next_data(&self, offset: u64) -> Option<u64> {
@@ -177,6 +115,78 @@ impl Drop for FileData {
             })
             .collect();
         self.spool.free(&ranges);
+    }
+}
+
+/// The right to read a file's data, which nobody overwrites or gives back meanwhile. Ask for the
+/// file's size after taking it: only then do size and bytes belong together.
+pub(super) struct Reader<'a> {
+    data: &'a FileData,
+    state: RwLockReadGuard<'a, FileState>,
+}
+
+impl Reader<'_> {
+    /// Fills the buffer, which must end within the file; holes are zeros.
+    pub(super) fn read(&self, tree: &LowerTree, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut rest = buffer;
+        for segment in self.state.extents.segments(offset, rest.len() as u64) {
+            let length = usize::try_from(segment.length).map_err(|_| Errno::FBIG)?;
+            let (part, after) = rest.split_at_mut_checked(length).ok_or(Errno::IO)?;
+            self.read_segment(tree, &segment, part)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn read_segment(&self, tree: &LowerTree, segment: &Segment, part: &mut [u8]) -> Result<()> {
+        match segment.origin {
+            None => part.fill(0),
+            Some(Origin::Spool(offset)) => self.data.spool.read(offset, part)?,
+            Some(Origin::Lower(source, offset)) => {
+                read_lower(tree.layer(source)?, source, offset, part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a range that ends within the file on to a sink.
+    pub(super) fn read_to(
+        &self,
+        tree: &LowerTree,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn DataSink,
+    ) -> Result<()> {
+        for segment in self.state.extents.segments(offset, length) {
+            match segment.origin {
+                None => sink.zeros(segment.length)?,
+                Some(Origin::Spool(offset)) => {
+                    self.data.spool.read_to(offset, segment.length, sink)?
+                }
+                Some(Origin::Lower(source, offset)) => {
+                    let layer = tree.layer(source)?;
+                    layer.read_to(source.entry, offset, segment.length, sink)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn pieces(&self, tree: &LowerTree, offset: u64, length: u64) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        for segment in self.state.extents.segments(offset, length) {
+            let length = segment.length;
+            pieces.push(match segment.origin {
+                None => Piece::Hole { length },
+                Some(Origin::Lower(source, offset)) => Piece::Lower { length, source, offset },
+                Some(Origin::Spool(_)) => {
+                    let mut bytes = vec![0; usize::try_from(length).map_err(|_| Errno::FBIG)?];
+                    self.read_segment(tree, &segment, &mut bytes)?;
+                    Piece::Bytes(bytes)
+                }
+            });
+        }
+        Ok(pieces)
     }
 }
 

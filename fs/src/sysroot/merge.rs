@@ -8,13 +8,12 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
-use dashmap::DashMap;
-
 use super::listing::Listing;
 use super::zones::{Place, Zones};
 use crate::error::{Errno, Error, Result};
 use crate::layer::{Entry, Layer};
 use crate::node::{Ino, Kind, Metadata, ROOT_INO};
+use crate::sync::DashMap;
 
 /// Bits of an inode number that hold the entry; `layer + 1` stands above them.
 const ENTRY_BITS: u32 = 40;

@@ -34,14 +34,12 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use dashmap::DashMap;
-use parking_lot::RwLock;
-
 use crate::content::{Content, Identity, LayerFile};
 use crate::error::{Errno, Error, Result};
 use crate::filesystem::Creation;
 use crate::layer::{DataRun, Layer};
 use crate::node::{Attributes, Ino, Kind, ROOT_INO};
+use crate::sync::{DashMap, RwLock};
 
 use changes::{Body, Changes, NameChange, is_lower};
 use merge::{LowerTree, Source};

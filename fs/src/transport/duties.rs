@@ -9,6 +9,8 @@ use crate::node::{Attributes, Ino, Kind};
 
 const CAPABILITIES: &[u8] = b"security.capability";
 const ACLS: &[u8] = b"system.posix_acl_";
+/// So often in turn nobody makes and removes a name that somebody opens: the tree is broken.
+const MOST_ATTEMPTS: u32 = 1000;
 const SET_USER_OR_GROUP: u16 = 0o6000;
 const SET_GROUP: u16 = 0o2000;
 
@@ -72,7 +74,11 @@ pub(super) fn drop_privileges(tree: &dyn Filesystem, ino: Ino, set_ids: bool) ->
         tree.set_attributes(ino, &changes)?;
     }
     match tree.get_xattr(ino, CAPABILITIES) {
-        Ok(_) => tree.remove_xattr(ino, CAPABILITIES),
+        Ok(_) => match tree.remove_xattr(ino, CAPABILITIES) {
+            // Another writer was faster.
+            Err(error) if error.errno() == Errno::NODATA => Ok(()),
+            result => result,
+        },
         Err(error) if error.is_fault() => Err(error),
         Err(_) => Ok(()),
     }
@@ -107,17 +113,24 @@ pub(super) fn create(
     creation: Creation,
     flags: i32,
 ) -> Result<Attributes> {
-    match tree.make_node(parent, name, Kind::File, creation) {
-        // Somebody else made it since the kernel looked.
-        Err(error) if error.errno() == Errno::EXIST && flags & libc::O_EXCL == 0 => {
-            let found = tree.lookup(parent, name)?;
-            if flags & libc::O_TRUNC == 0 {
-                return Ok(found);
-            }
-            let changes = SetAttributes { size: Some(0), ..SetAttributes::default() };
-            tree.set_attributes(found.ino, &changes).inspect_err(|_| tree.forget(found.ino, 1))
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match tree.make_node(parent, name, Kind::File, creation) {
+            // Somebody else made it since the kernel looked.
+            Err(error) if error.errno() == Errno::EXIST && flags & libc::O_EXCL == 0 => {}
+            result => return result,
         }
-        result => result,
+        let found = match tree.lookup(parent, name) {
+            // And somebody removed it since.
+            Err(error) if error.errno() == Errno::NOENT && attempts < MOST_ATTEMPTS => continue,
+            result => result?,
+        };
+        if flags & libc::O_TRUNC == 0 {
+            return Ok(found);
+        }
+        let changes = SetAttributes { size: Some(0), ..SetAttributes::default() };
+        return tree.set_attributes(found.ino, &changes).inspect_err(|_| tree.forget(found.ino, 1));
     }
 }
 

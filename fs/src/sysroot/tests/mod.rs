@@ -10,6 +10,8 @@ mod merge;
 mod model;
 mod operations;
 mod rename;
+#[cfg(feature = "shuttle")]
+mod schedules;
 mod state_machine;
 mod threads;
 mod zones;

@@ -5,11 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
-
 use crate::filesystem::Filesystem;
 use crate::node::Ino;
+use crate::sync::{DashMap, Entry};
 
 #[derive(Default)]
 pub(super) struct Holds {

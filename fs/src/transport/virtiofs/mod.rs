@@ -22,4 +22,10 @@ pub use error::VirtiofsError;
 pub use server::VirtiofsServer;
 
 #[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
+#[cfg(test)]
 mod session_tests;
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
+mod stress_tests;

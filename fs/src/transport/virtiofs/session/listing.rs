@@ -40,15 +40,23 @@ impl Session {
             if !listing.fits_with_attributes(name) {
                 return ControlFlow::Break(());
             }
-            // Gone since it was listed, or broken: a lookup says which.
-            let entry = self.tree.attributes(ino).ok().map(|found| {
-                // The kernel takes no hold on these two.
-                if name == b"." || name == b".." {
-                    return Entry { attributes: Some(found), lifetime: self.lifetime() };
-                }
+            // The kernel takes no hold on these two.
+            let is_held = name != b"." && name != b"..";
+            // Held before it is asked for: what has attributes is then sure to stay.
+            if is_held {
                 self.tree.remember(ino);
-                self.held(found)
-            });
+            }
+            let entry = match self.tree.attributes(ino) {
+                Ok(found) if is_held => Some(self.held(found)),
+                Ok(found) => Some(Entry { attributes: Some(found), lifetime: self.lifetime() }),
+                // Gone since it was listed, or broken: a lookup says which.
+                Err(_) => {
+                    if is_held {
+                        self.tree.forget(ino, 1);
+                    }
+                    None
+                }
+            };
             flow(listing.add_with_attributes(name, entry.as_ref(), (ino, kind), next).is_ok())
         })?;
         Ok(Answer::Buffered)
