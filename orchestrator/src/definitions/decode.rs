@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -17,6 +18,9 @@ use super::problem::nearest;
 /// Errors listed for one file before giving up on it.
 const MAX_FAULTS: usize = 50;
 
+/// Line and column.
+type Place = (usize, usize);
+
 /// A [`Fault`] with a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -28,21 +32,43 @@ pub(super) struct Finding {
 /// again, so that all errors of a file are found in one run.
 pub(super) fn decode<T: DeserializeOwned>(mut root: Node) -> (Option<T>, Vec<Finding>) {
     let mut findings = Vec::new();
-    loop {
-        match T::deserialize(&root) {
+    // Fields that were removed, with the place of their mapping: nobody forgot them.
+    let mut removed: HashSet<(Place, String)> = HashSet::new();
+    // What is only missing because it was removed takes a round, too.
+    for _ in 0..2 * MAX_FAULTS {
+        let error = match T::deserialize(&root) {
             Ok(value) => return (Some(value), findings),
-            Err(error) => {
-                let (line, column) = error.place.unwrap_or((root.line, root.column));
-                let message = error.message;
-                let fault = Fault { line, column, message };
-                findings.push(Finding { fault, suggestion: error.suggestion });
-                let path: Vec<usize> = error.path.into_iter().rev().collect();
-                if findings.len() >= MAX_FAULTS || !root.remove(&path) {
-                    return (None, findings);
-                }
-            }
+            Err(error) => error,
+        };
+        let place = error.place.unwrap_or((root.line, root.column));
+        let missing = error.missing.map(|field| (place, field.to_owned()));
+        if missing.is_none_or(|field| !removed.contains(&field)) {
+            let fault = Fault { line: place.0, column: place.1, message: error.message };
+            findings.push(Finding { fault, suggestion: error.suggestion });
+        }
+        let path: Vec<usize> = error.path.into_iter().rev().collect();
+        removed.extend(field_at(&root, &path));
+        if findings.len() >= MAX_FAULTS || !root.remove(&path) {
+            break;
         }
     }
+    (None, findings)
+}
+
+/// The place of the mapping that has the entry at `path`, and the entry's key.
+fn field_at(root: &Node, path: &[usize]) -> Option<(Place, String)> {
+    let (&last, way) = path.split_last()?;
+    let mut node = root;
+    for &index in way {
+        node = match &node.content {
+            Content::List(items) => items.get(index)?,
+            Content::Map(entries) => entries.get(index).map(|(_, value)| value)?,
+            Content::Scalar { .. } => return None,
+        };
+    }
+    let Content::Map(entries) = &node.content else { return None };
+    let key = entries.get(last)?.0.text()?;
+    Some(((node.line, node.column), key.to_owned()))
 }
 
 /// Why a node does not fit its type.
@@ -50,7 +76,9 @@ pub(super) fn decode<T: DeserializeOwned>(mut root: Node) -> (Option<T>, Vec<Fin
 pub(super) struct DecodeError {
     message: String,
     suggestion: Option<String>,
-    place: Option<(usize, usize)>,
+    /// The field that a mapping lacks.
+    missing: Option<&'static str>,
+    place: Option<Place>,
     /// Way from the root to the culprit, innermost index first.
     path: Vec<usize>,
 }
@@ -78,7 +106,7 @@ impl std::error::Error for DecodeError {}
 impl serde::de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
-        DecodeError { message, suggestion: None, place: None, path: Vec::new() }
+        DecodeError { message, suggestion: None, missing: None, place: None, path: Vec::new() }
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -106,7 +134,9 @@ impl serde::de::Error for DecodeError {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::custom(format!("the field `{field}` is missing"))
+        let mut error = Self::custom(format!("the field `{field}` is missing"));
+        error.missing = Some(field);
+        error
     }
 }
 

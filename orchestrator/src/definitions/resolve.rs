@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::chunk::{self, Origin};
 use super::defaults::Defaults;
@@ -35,8 +35,16 @@ pub(super) fn resolve(files: &Files) -> Result<Definitions, Problems> {
     let mut resolver = Resolver::default();
     resolver.read_version(files);
     resolver.read_defaults(files);
-    let loaded: Vec<Loaded> =
-        files.definitions.iter().filter_map(|file| resolver.read_file(file)).collect();
+    let mut loaded = Vec::new();
+    for file in &files.definitions {
+        match resolver.read_file(file) {
+            Some(read) => loaded.push(read),
+            None if std::str::from_utf8(&file.text).is_ok_and(is_blank) => {}
+            None => {
+                resolver.unusable.insert(path_of(file).to_owned());
+            }
+        }
+    }
     let mut later = Vec::new();
     for mut file in loaded {
         match file.kind {
@@ -71,6 +79,9 @@ pub(super) struct Resolver {
     pub defaults: Defaults,
     components: Vec<Component>,
     pub by_path: HashMap<String, ComponentId>,
+    /// Paths of files that have errors of their own, so that nothing is known of them.
+    pub unusable: HashSet<String>,
+    defaults_unusable: bool,
     /// What the first entry for a chunk said, and where.
     pub origins: HashMap<ComponentId, (Origin, Spot)>,
 }
@@ -92,7 +103,10 @@ impl Resolver {
 
     fn read_defaults(&mut self, files: &Files) {
         let Some(file) = &files.defaults else { return };
-        let Some(raw) = self.read_special::<RawDefaults>(file) else { return };
+        let Some(raw) = self.read_special::<RawDefaults>(file) else {
+            self.defaults_unusable = true;
+            return;
+        };
         self.defaults = Defaults::from_raw(raw, &Spot::file(&file.path), &mut self.problems);
     }
 
@@ -151,7 +165,7 @@ impl Resolver {
             // Parameters depend on what was quoted, which only the exact reader knows.
             raw = yaml::read_exact(&file.path, text).map_err(|p| self.push_all(p)).ok()?;
         }
-        let path = file.path.strip_suffix(".morph").unwrap_or(&file.path).to_owned();
+        let path = path_of(file).to_owned();
         let steps = raw.take_steps();
         for field in raw
             .foreign_fields(kind)
@@ -267,6 +281,7 @@ impl Resolver {
                 }
                 _ => Some(id),
             },
+            None if self.unusable.contains(path) => None,
             None => {
                 let message = format!("there is no file `{path}.morph`");
                 let known = self.components.iter().filter(|c| c.kind() == kind);
@@ -278,6 +293,9 @@ impl Resolver {
     }
 
     fn check_build_systems(&mut self) {
+        if self.defaults_unusable {
+            return;
+        }
         let known: Vec<&str> = self.defaults.build_systems.keys().map(String::as_str).collect();
         for (index, component) in (0u32..).zip(&self.components) {
             let Some(chunk) = component.chunk() else { continue };
@@ -317,6 +335,11 @@ impl Resolver {
             by_path: self.by_path,
         })
     }
+}
+
+/// The identity that a file gives its component.
+fn path_of(file: &TextFile) -> &str {
+    file.path.strip_suffix(".morph").unwrap_or(&file.path)
 }
 
 /// Comments and white space only.

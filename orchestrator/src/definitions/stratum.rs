@@ -46,13 +46,17 @@ impl Resolver {
             path,
             build_depends: &stratum.build_depends,
             siblings: HashMap::with_capacity(entries.len()),
+            lost: HashSet::new(),
             targets,
             needs: Needs::new(&entries, file.spot.field("chunks")),
         };
         let mut members = Vec::with_capacity(entries.len());
         for (i, mut entry) in entries.into_iter().enumerate() {
             let spot = file.spot.field("chunks").item(i);
-            members.extend(self.member(&mut context, &mut entry, &spot));
+            match self.member(&mut context, &mut entry, &spot) {
+                Some(member) => members.push(member),
+                None => context.lost.extend(entry_name(&entry)),
+            }
         }
         stratum.members = members;
         self.set(file.id, Detail::Stratum(stratum));
@@ -114,7 +118,8 @@ impl Resolver {
                 let message = "`morph` and `build-system` exclude each other";
                 self.problems.warning(spot.clone(), message);
             }
-            let known = identity(morph).is_ok_and(|path| self.by_path.contains_key(path));
+            let known = identity(morph)
+                .is_ok_and(|path| self.by_path.contains_key(path) || self.unusable.contains(path));
             if known || self.version >= 2 {
                 return self.reference(morph, Kind::Chunk, &spot);
             }
@@ -156,6 +161,9 @@ impl Resolver {
         for (i, name) in entry.build_depends.take().unwrap_or_default().iter().enumerate() {
             if let Some(id) = context.siblings.get(name) {
                 found.push(*id);
+                continue;
+            }
+            if context.lost.contains(name) {
                 continue;
             }
             let spot = spot.field("build-depends").item(i);
@@ -214,6 +222,8 @@ struct StratumContext<'a> {
     build_depends: &'a [ComponentId],
     /// Chunks of the entries so far, by name.
     siblings: HashMap<String, ComponentId>,
+    /// Names of entries so far that have errors of their own.
+    lost: HashSet<String>,
     /// The artifacts of the stratum.
     targets: HashSet<String>,
     needs: Needs,

@@ -73,6 +73,59 @@ fn all_errors_of_a_file_are_shown() {
 }
 
 #[test]
+fn what_follows_from_an_error_is_not_another_one() {
+    chunk(
+        "devices:\n- {type: p, filename: /x, permissions: '0600', uid: 0, gid: -1}\n",
+        "c.morph:4:61: error: expected a number from 0 to 4294967295, found the text `-1`",
+    );
+    let text = "name: c\nkind: chunk\ndevices:\n\
+                - {type: p, filename: /x, permissions: '0600', uid: 0, gid: -1}\n\
+                - {type: p, filename: /y, permissions: '0600', uid: 0}\n";
+    assert_eq!(
+        shown(parse(&[("c.morph", text)])),
+        [
+            "c.morph:4:61: error: expected a number from 0 to 4294967295, found the text `-1`",
+            "c.morph:5:3: error: the field `gid` is missing",
+        ]
+    );
+}
+
+#[test]
+fn a_file_with_errors_is_not_a_missing_file() {
+    let stratum = "name: t\nkind: stratum\nchunks:\n- name: a\n  morph: a.morph\n\
+                   - {name: b, build-system: manual, build-depends: [a]}\n";
+    let system = "name: y\nkind: system\narch: x86_64\nstrata: [{morph: t.morph}]\n";
+    let of = |version, a: &str, t: &str| {
+        let files = [("a.morph", a), ("t.morph", t), ("y.morph", system)];
+        shown(Definitions::parse(&tree(version, &files)))
+    };
+    let good = "name: a\nkind: chunk\n";
+    assert_eq!(of("8", good, stratum), [""; 0]);
+    let misspelt = "a.morph:3:1: error: unknown field `max-job` (did you mean `max-jobs`?)";
+    for version in ["1", "8"] {
+        let bad = format!("{good}max-job: 1\n");
+        assert_eq!(of(version, &bad, stratum), [misspelt], "version {version}");
+    }
+    let bad = format!("{stratum}chunk: 1\n");
+    let misspelt = "t.morph:7:1: error: unknown field `chunk` (did you mean `chunks`?)";
+    assert_eq!(of("8", good, &bad), [misspelt]);
+    let renamed = stratum.replace("morph: a.", "morph: b.");
+    let missing = "t.morph:5:10: error: there is no file `b.morph` (did you mean `a.morph`?)";
+    assert_eq!(of("8", good, &renamed), [missing]);
+}
+
+#[test]
+fn build_systems_of_a_defaults_file_with_errors_are_not_unknown() {
+    let mut files = tree("8", &[("c.morph", "name: c\nkind: chunk\nbuild-system: mine\n")]);
+    let text = "build-systems: {mine: {build-commands: [make]}}\nsplit-rules: 7\n";
+    files.defaults = Some(TextFile { path: "DEFAULTS".into(), text: text.into() });
+    assert_eq!(
+        shown(Definitions::parse(&files)),
+        ["DEFAULTS:2:14: error: expected a mapping, found the text `7`"]
+    );
+}
+
+#[test]
 fn kinds_names_and_fields() {
     file("name: c\n", "c.morph: warning: the file has no `kind`; it is taken for a chunk");
     file("kind: chunk\n", "c.morph: warning: the file has no `name`; it is called `c`");
