@@ -1,7 +1,7 @@
 //! What a failed build leaves for `outcrop shell --failed`: the very tree, whatever it was that
 //! failed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use outcrop_tests::definitions::{fresh_name, tree};
@@ -72,22 +72,51 @@ fn a_tree_that_cannot_be_published_is_kept() {
     run(shell.arg("--definitions").arg(&definitions)).fails(2).says("no failed build");
 }
 
-#[test]
-fn a_full_disk_does_not_cost_the_tree() {
-    if !guests_can_run() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let Some(disk) = SmallDisk::mount(&scratch, "40m") else {
-        return skip("mounting a small file system needs root");
-    };
-    // What a store has that is large comes from elsewhere.
+/// A store on a small disk; what a store has that is large comes from elsewhere.
+fn small_store(disk: &SmallDisk) -> PathBuf {
     let store = disk.place.join("store");
     run(as_user("mkdir").args(["-m", "0700"]).arg(&store)).ok();
     for part in ["kits", "layers"] {
         run(as_user("ln").arg("-s").arg(shared_store().join(part)).arg(&store)).ok();
     }
     run(as_user("cp").arg(shared_store().join("version")).arg(&store)).ok();
+    store
+}
+
+#[test]
+fn a_build_that_fills_the_disk_does_not_cost_the_tree() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch, "24m") else {
+        return skip("mounting a small file system needs root");
+    };
+    let store = small_store(&disk);
+    let name = fresh_name("filler");
+    let script =
+        "echo before > \"$DESTDIR/before\"\nhead -c 40000000 /dev/urandom > \"$DESTDIR/large\"\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let said = run(build(&definitions, &name).env("OUTCROP_HOME", &store)).fails(1);
+    assert!(!said.stderr.contains("could not be kept"), "{}", said.stderr);
+    disk.resize("200m");
+    let look = format!("cat /{name}.inst/before");
+    let mut shell = outcrop();
+    shell.args(["shell", "--failed", &name, "--arch", "x86_64", "--command", &look]);
+    shell.arg("--definitions").arg(&definitions).env("OUTCROP_HOME", &store);
+    assert_eq!(run(&mut shell).ok().stdout, "before\n");
+}
+
+#[test]
+fn a_full_disk_does_not_cost_the_tree() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch, "44m") else {
+        return skip("mounting a small file system needs root");
+    };
+    let store = small_store(&disk);
     let name = fresh_name("large");
     // Fits once, not twice.
     let script =

@@ -33,6 +33,7 @@ async fn keep(workshop: &Workshop, component: &str, key: &Key, tree: &GuestTree)
     let directory = workshop.store.failed_path(key);
     let draft = workshop.store.temporary_path();
     let sysroot = tree.sysroot.clone();
+    tree.release_reserve();
     let kept = blocking(move || {
         let outcome = std::fs::create_dir(&draft)
             .map_err(|source| outcrop_fs::Error::host("cannot create", &draft, source))

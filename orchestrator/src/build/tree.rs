@@ -13,13 +13,15 @@ use outcrop_fs::view::MappedView;
 
 use super::error::{BuildError, Result};
 use crate::guest::{Root, SecurityModel, Transport};
-use crate::store::{RunDirectory, Store};
+use crate::store::{Reserve, RunDirectory, Store};
 
 /// A writable sysroot and the way by which a guest reaches it.
 pub struct GuestTree {
     pub sysroot: Arc<Sysroot>,
     // Dropped in this order: a directory with a mount in it cannot be removed.
     service: Option<Service>,
+    /// For keeping the tree when the build has filled the disk; nothing where there was no room.
+    reserve: Option<Reserve>,
     run: RunDirectory,
 }
 
@@ -49,7 +51,15 @@ impl GuestTree {
             Some(directory) => Sysroot::restore(layers, directory, options)?,
             None => Sysroot::new(layers, options)?,
         };
-        Ok(GuestTree { sysroot: Arc::new(sysroot), service: None, run })
+        let reserve = Reserve::new(run.path()).ok();
+        Ok(GuestTree { sysroot: Arc::new(sysroot), service: None, reserve, run })
+    }
+
+    /// Gives the room back that was set aside for what must be written at the end.
+    pub fn release_reserve(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.release();
+        }
     }
 
     pub fn make_directory(&self, path: &str) -> Result<Ino> {

@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use outcrop_fs::Errno;
 use outcrop_fs::capture::{
     CaptureOptions, MtimePolicy, OnProgress, can_capture_to, capture_to_file,
 };
 use outcrop_fs::node::{ROOT_INO, Timestamp};
 use outcrop_fs::sysroot::{Options, Sysroot};
-use rustix::fs::{FallocateFlags, fallocate};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
-use crate::store::{remove_tree, write_beside};
+use crate::store::{Reserve, remove_tree, write_beside};
 use crate::words::counted;
 
 const REQUEST: &str = "request.json";
@@ -84,26 +82,21 @@ pub fn check_destination(out: &Path) -> CommandResult {
         .hint("nothing was mounted; name a file in a directory that you may write to"))
 }
 
-/// Bytes set aside for a journal: some 10,000 nodes.
-const RESERVE: u64 = 4 << 20;
-
 /// A capture that is to be made when the writing has ended.
 pub struct Plan {
     request: Request,
     /// Room on the spool's disk, given back by dropping it: a spool that has filled its disk can
     /// still be kept.
-    reserve: File,
+    reserve: Reserve,
 }
 
 impl Plan {
     /// `directory` is the spool's.
     pub fn new(request: Request, directory: &Path) -> CommandResult<Plan> {
-        let host = |error| outcrop_fs::Error::host("cannot set room aside in", directory, error);
-        let reserve = tempfile::tempfile_in(directory).map_err(host)?;
-        match fallocate(&reserve, FallocateFlags::empty(), 0, RESERVE) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(Plan { request, reserve }),
-            Err(errno) => Err(host(errno.into()).into()),
-        }
+        let reserve = Reserve::new(directory).map_err(|error| {
+            outcrop_fs::Error::host("cannot set room aside in", directory, error)
+        })?;
+        Ok(Plan { request, reserve })
     }
 
     /// Captures; what was written is kept where that fails, or something has failed before.
@@ -119,7 +112,7 @@ impl Plan {
 
     /// Puts the changes away; the error then says how to get at them.
     fn keep(self, context: &Context, sysroot: &Sysroot, failure: CommandError) -> CommandError {
-        drop(self.reserve);
+        self.reserve.release();
         let request = &self.request;
         match put_away(context, sysroot, request) {
             Ok(name) => failure.hint(format!(

@@ -9,6 +9,7 @@ mod files;
 mod inventory;
 mod key;
 mod lock;
+mod reserve;
 mod verify;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub use files::{disk_usage, remove_tree, write_beside};
 pub use inventory::{Item, Part};
 pub use key::{Key, hex};
 pub use lock::FileLock;
+pub use reserve::Reserve;
 pub(crate) use verify::sha256;
 pub use verify::{DirectoryUsage, Usage, Verdict};
 
