@@ -391,6 +391,25 @@ fn changes_that_fill_the_stores_own_disk_are_kept() {
 }
 
 #[test]
+fn a_zone_that_the_tree_does_not_have_is_told_before_the_unmount() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));
+    let out = scratch.join("out.tar");
+    let mountpoint = scratch.directory("mnt");
+    let mount = |zone: &str| {
+        let mut command = outcrop();
+        command.args(["mount", "--background", "--rw", "--zone", zone, "--capture"]).arg(&out);
+        run(command.arg("-l").arg(&tar).arg(&mountpoint))
+    };
+    mount("/f/below").fails(2).says("cannot capture /f/below");
+    mount("/nix/store").ok().says("the tree has no /nix/store yet");
+    let script = "cd \"$MNT\"; mkdir -p nix/store; echo new > nix/store/new";
+    run(as_user("sh").args(["-ec", script]).env("MNT", &mountpoint)).ok();
+    run(outcrop().arg("unmount").arg(&mountpoint)).ok();
+    assert_eq!(run(outcrop().arg("cat").arg(&out).arg("/new")).ok().stdout, "new\n");
+}
+
+#[test]
 fn a_capture_that_could_not_be_written_is_refused_before_anything_is_mounted() {
     let scratch = Scratch::new();
     let tar = scratch.file("base.tar", archives::files(&[("f", b"1")]));

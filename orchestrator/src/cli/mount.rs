@@ -133,6 +133,9 @@ fn serve(arguments: &Arguments) -> CommandResult {
     let plan = plan_capture(arguments, specs, run.path())?;
     let spool_directory = Some(run.path().to_owned());
     let sysroot = Arc::new(Sysroot::new(layers, Options { zones, spool_directory })?);
+    if plan.is_some() {
+        check_zone(&sysroot, &arguments.zone)?;
+    }
     let view: Arc<dyn Filesystem> = match arguments.view {
         View::True => sysroot.clone(),
         View::Mapped => Arc::new(MappedView::new(
@@ -169,6 +172,19 @@ fn serve(arguments: &Arguments) -> CommandResult {
             record.forget_empty_log();
             result
         }
+    }
+}
+
+/// What is to be captured may still be made in the mount, where nothing is in its way.
+fn check_zone(sysroot: &Sysroot, zone: &str) -> CommandResult {
+    match sysroot.resolve(zone.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(error) if error.errno() == outcrop_fs::Errno::NOENT => {
+            log::warn!("the tree has no {zone} yet: make it before the unmount, which captures it");
+            Ok(())
+        }
+        Err(error) => Err(CommandError::input(format!("cannot capture {zone}: {error}"))
+            .hint("nothing was mounted; name a directory with --zone")),
     }
 }
 

@@ -15,21 +15,20 @@ use crate::kit::{Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names}
 /// Compilations that a guest runs on the host at once.
 const SLOTS: u16 = 8;
 
-/// Why a guest must compile by itself. The texts say what to do, and make one message a build.
+/// Why a guest must compile by itself. The texts say what to do; who shows one says what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     #[error("the kit has no versioned gcc package")]
     NoKitCompiler,
-    #[error("this host has no {program}; the guest compiles by itself, slower (install {package})")]
+    #[error("this host has no {program} (install {package})")]
     NoCompiler { program: String, package: String },
     #[error(
-        "the host's {what} is {host}, the kit's is {kit}; the guest compiles by itself, slower \
-         (install {package} {kit}, or make a new kit)"
+        "the host's {what} is {host}, the kit's is {kit} (install {package} {kit}, or make a new kit)"
     )]
     Mismatch { what: String, host: String, kit: String, package: String },
     #[error(
-        "this host's kernel cannot confine a compiler ({0}); the guest compiles by itself, slower \
-         (Linux 5.13 or later with Landlock is needed)"
+        "this host's kernel cannot confine a compiler ({0}; Linux 5.13 or later with Landlock is \
+         needed)"
     )]
     NoConfinement(String),
 }

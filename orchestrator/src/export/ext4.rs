@@ -41,6 +41,12 @@ impl Exporter for Ext4 {
     fn write(&self, job: &Job<'_>, draft: &Path) -> Result<Outcome> {
         let program = MKE2FS.find(FORMAT)?;
         let debugfs = DEBUGFS.find(FORMAT)?;
+        job.survey
+            .with_long_names
+            .refuse("a name of more than 255 bytes, which ext4 cannot hold")?;
+        job.survey
+            .with_long_paths
+            .refuse("a path of more than 2,000 bytes, with which mke2fs does not cope")?;
         let said = Running::run(with_argument(&program, "-V"), job, b"")?;
         let identity = match job.options.identity {
             Some(identity) => identity,

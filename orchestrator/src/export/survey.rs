@@ -6,11 +6,20 @@ use outcrop_fs::capture::{MtimePolicy, Visit, extents, walk};
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::{Ino, Kind, Metadata, Timestamp};
 
-use super::Result;
+use super::{Error, Result};
 use crate::words::counted;
 
 /// Bytes of a file system block, the unit of [`Survey::data_blocks`].
 pub(super) const BLOCK: u64 = 4096;
+
+/// Bytes of the longest name that Linux and `ext4` know.
+const LONGEST_NAME: usize = 255;
+
+/// Bytes of a path with which `mke2fs` copes: 1.47.0 writes beyond its buffer at 2,040.
+const LONGEST_PATH: usize = 2000;
+
+/// Bytes of a path that a sentence shows.
+const SHOWN_PATH: usize = 80;
 
 /// Nodes of some sort: how many, and the first one's path.
 #[derive(Debug, Default)]
@@ -31,12 +40,18 @@ impl Sort {
         self.count = self.count.saturating_add(1);
     }
 
+    /// An error about them, if there are any.
+    pub fn refuse(&self, what: &str) -> Result<()> {
+        self.warning(what).map_or(Ok(()), |sentence| Err(Error::Invalid(sentence)))
+    }
+
     /// A sentence about them, if there are any: "3 nodes (first: /a) have …".
     pub fn warning(&self, what: &str) -> Option<String> {
         let nodes = counted(self.count, "node", "nodes");
         let have = if self.count == 1 { "has" } else { "have" };
-        let first = self.first.escape_ascii();
-        (self.count > 0).then(|| format!("{nodes} (first: /{first}) {have} {what}."))
+        let shown = self.first.get(..SHOWN_PATH).unwrap_or(&self.first).escape_ascii();
+        let more = if self.first.len() > SHOWN_PATH { "…" } else { "" };
+        (self.count > 0).then(|| format!("{nodes} (first: /{shown}{more}) {have} {what}."))
     }
 }
 
@@ -102,6 +117,10 @@ pub(super) struct Survey {
     /// With an mtime before 1901 or after 2038.
     pub beyond_i32_mtime: Sort,
     pub with_subseconds: Sort,
+    /// With names of more than [`LONGEST_NAME`] bytes.
+    pub with_long_names: Sort,
+    /// With paths of more than [`LONGEST_PATH`] bytes.
+    pub with_long_paths: Sort,
 }
 
 impl Survey {
@@ -119,6 +138,8 @@ impl Survey {
             beyond_u32_mtime: Sort::default(),
             beyond_i32_mtime: Sort::default(),
             with_subseconds: Sort::default(),
+            with_long_names: Sort::default(),
+            with_long_paths: Sort::default(),
         };
         walk(tree, root, None, &mut |visit| survey.visit(tree, visit, mtime))?;
         Ok(survey)
@@ -131,6 +152,13 @@ impl Survey {
         mtime: MtimePolicy,
     ) -> outcrop_fs::Result<()> {
         self.entries = self.entries.saturating_add(1);
+        let name = visit.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        if name.len() > LONGEST_NAME {
+            self.with_long_names.note(visit.path);
+        }
+        if visit.path.len() > LONGEST_PATH {
+            self.with_long_paths.note(visit.path);
+        }
         // A directory entry's header, its name, and room for the split of a full block.
         self.data_blocks =
             self.data_blocks.saturating_add(u64::from(self.entries.is_multiple_of(12)));

@@ -23,15 +23,14 @@ impl fmt::Display for LastWords {
         let lines: Vec<&str> =
             self.text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         if lines.is_empty() {
-            write!(f, "\nits console is empty")?;
-        } else {
-            write!(f, "\nthe end of its console:")?;
-            for line in lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES)) {
-                // A guest must not be able to move the cursor of the user's terminal.
-                let clean: String =
-                    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                write!(f, "\n  | {clean}")?;
-            }
+            return write!(f, "\nits console is empty");
+        }
+        write!(f, "\nthe end of its console:")?;
+        for line in lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES)) {
+            // A guest must not be able to move the cursor of the user's terminal.
+            let clean: String =
+                line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            write!(f, "\n  | {clean}")?;
         }
         if let Some(log) = &self.log {
             write!(f, "\nall of it is in {}", log.display())?;
@@ -177,6 +176,12 @@ mod tests {
         assert!(error.to_string().ends_with("all of it is in /logs/a.console"));
         error.move_console_log(|_| None);
         assert!(!error.to_string().contains("all of it"));
+    }
+
+    #[test]
+    fn of_an_empty_console_no_log_is_named() {
+        let last_words = LastWords { text: "\r\n".into(), log: Some("/log".into()) };
+        assert_eq!(last_words.to_string(), "\nits console is empty");
     }
 
     #[test]

@@ -176,3 +176,21 @@ fn a_given_size_is_kept_and_a_small_one_explained() {
         assert!(error.to_string().starts_with("mke2fs failed (exit status 1):\n"), "{error}");
     });
 }
+
+#[test]
+fn names_and_paths_that_are_too_long_are_refused_before_anything_is_made() {
+    let directory = || memory::metadata(Kind::Directory, 0o755, 0, 0);
+    let mut long_name = MemoryTree::new();
+    long_name.add(ROOT_INO, &[b'n'; 256], directory());
+    let mut deep = MemoryTree::new();
+    (0..1001).fold(ROOT_INO, |parent, _| deep.add(parent, b"d", directory()));
+    let cases =
+        [(long_name, "has a name of more than 255 bytes"), (deep, "has a path of more than")];
+    for (tree, problem) in cases {
+        match try_export(&tree, Format::Ext4, &Options::default()).map(|_| ()) {
+            Err(Error::Invalid(sentence)) => assert!(sentence.contains(problem), "{sentence}"),
+            Err(error @ Error::HostLacks { .. }) => eprintln!("skipped: {error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
