@@ -1,60 +1,83 @@
 //! What Outcrop costs, next to what others cost for the same content in the same run.
 //!
 //! Contenders of a case take turns, so that a busy machine hurts them alike; medians and ranges are
-//! reported. Nothing here passes or fails.
+//! reported. A case that fails is reported as failed and takes nothing from the others.
 
+mod bench;
 mod cases;
 mod content;
+mod guest;
+mod markdown;
 mod measure;
-mod original;
+mod peers;
 mod report;
+mod row;
+mod trees;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
-use cases::Bench;
-use content::Shape;
+use bench::Bench;
+use cases::{ALL, Case};
 use measure::Result;
-use report::Report;
+use report::{CaseReport, Report};
 
 /// Measure Outcrop against its peers; run by scripts/bench
 #[derive(Parser)]
 struct Arguments {
-    /// A tenth of the content, three rounds
-    #[arg(long)]
-    quick: bool,
-
-    /// Only this case
+    /// Only this case, and cases that are off by default; may be repeated
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    only: Vec<String>,
 
-    /// How often each contender runs
+    /// This much of the content: 0.05 is a quick try
+    #[arg(long, value_name = "FRACTION", default_value_t = 1.0)]
+    scale: f64,
+
+    /// How often each contender runs; each case has its own default
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
-    /// Write the samples here
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Where benchmarks.json and benchmarks.md are brought up to date; by default `docs`, or
+    /// `target/bench` with --scale
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
 
-    /// Write the table here
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    /// Print the names of the cases
+    #[arg(long)]
+    list: bool,
 
-    /// A peer that needs a process of its own; see `original`
+    /// A contender that needs a process of its own
     #[command(subcommand)]
-    peer: Option<original::Peer>,
+    helper: Option<Helper>,
+}
+
+#[derive(clap::Subcommand)]
+enum Helper {
+    #[command(flatten)]
+    Original(peers::original::Peer),
+    #[command(flatten)]
+    Serve(guest::serve::Serve),
+    /// Write benchmarks.md of this directory again from its benchmarks.json and the notes
+    Render { directory: PathBuf },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.peer {
-        Some(peer) => original::run(peer),
+    let outcome = match &arguments.helper {
+        Some(Helper::Original(peer)) => peers::original::run(peer).map(|()| true),
+        Some(Helper::Serve(serve)) => guest::serve::run(serve).map(|()| true),
+        Some(Helper::Render { directory }) => render(directory).map(|unexplained| {
+            unexplained.iter().for_each(|row| eprintln!("bench: missed, not explained: {row}"));
+            true
+        }),
         None => run(&arguments),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
@@ -62,28 +85,89 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
-    let shape = if arguments.quick { Shape::TENTH } else { Shape::FULL };
-    let rounds = arguments.rounds.unwrap_or(if arguments.quick { 3 } else { 5 }).max(1);
-    let mut report = Report::new(&shape, rounds)?;
-    let bench = Bench::new(shape, rounds)?;
-    for (name, case) in cases::ALL {
-        if arguments.only.as_ref().is_some_and(|only| only != name) {
-            continue;
+/// Whether all cases could be measured.
+fn run(arguments: &Arguments) -> Result<bool> {
+    if arguments.list {
+        for case in ALL {
+            println!("{:<16}{}", case.name, case.title);
         }
-        eprintln!("bench: {name}");
-        let rows = case(&bench).map_err(|error| format!("{name}: {error}"))?;
-        for row in &rows {
-            eprint!("{}", row.lines());
+        return Ok(true);
+    }
+    let chosen = choose(&arguments.only)?;
+    if !(arguments.scale > 0.0 && arguments.scale <= 1.0) {
+        return Err("--scale is a fraction: more than 0, at most 1".into());
+    }
+    let default = if arguments.scale == 1.0 { "docs" } else { "target/bench" };
+    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(default));
+    std::fs::create_dir_all(&output)?;
+    let file = output.join("benchmarks.json");
+    let mut report = Report::load(&file)?;
+    let bench = Bench::new(arguments.scale)?;
+    report.host = report::host(bench.peers.versions());
+    let names: Vec<&str> = ALL.iter().map(|case| case.name).collect();
+    let mut failed = Vec::new();
+    for case in chosen {
+        let measured = measure(case, &bench, arguments.rounds);
+        if measured.failed.is_some() {
+            failed.push(case.name);
         }
-        report.add(name, rows);
+        report.replace(measured, &names);
+        // At once: a later case may be interrupted.
+        report.save(&file)?;
+        render(&output)?;
     }
-    print!("{}", report.markdown());
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, report.json()?)?;
+    eprintln!("bench: results are in {}", output.display());
+    for row in render(&output)? {
+        eprintln!("bench: missed, and docs/benchmarks-notes.md does not say why: {row}");
     }
-    if let Some(path) = &arguments.markdown {
-        std::fs::write(path, report.markdown())?;
+    if !failed.is_empty() {
+        eprintln!("bench: these cases failed: {}", failed.join(", "));
     }
-    Ok(())
+    Ok(failed.is_empty())
+}
+
+fn choose(only: &[String]) -> Result<Vec<&'static Case>> {
+    if let Some(unknown) = only.iter().find(|name| ALL.iter().all(|case| case.name != **name)) {
+        return Err(format!("there is no case {unknown}; `scripts/bench --list` has all").into());
+    }
+    let is_chosen = |case: &&Case| match only {
+        [] => case.by_default,
+        names => names.iter().any(|name| name == case.name),
+    };
+    Ok(ALL.iter().filter(is_chosen).collect())
+}
+
+fn measure(case: &Case, bench: &Bench, rounds: Option<usize>) -> CaseReport {
+    eprintln!("bench: {}", case.name);
+    let rounds = rounds.unwrap_or(case.rounds).max(1);
+    let (date, load, start) = (report::now(), report::load(), Instant::now());
+    let (rows, failed) = match (case.run)(bench, rounds) {
+        Ok(rows) => (rows, None),
+        Err(error) => {
+            eprintln!("bench: {} failed: {error}", case.name);
+            (Vec::new(), Some(error.to_string()))
+        }
+    };
+    for row in &rows {
+        eprint!("{}", markdown::lines(row));
+    }
+    CaseReport {
+        name: case.name.to_owned(),
+        date,
+        outcrop: report::revision(),
+        scale: bench.scale,
+        rounds,
+        load,
+        seconds: start.elapsed().as_secs_f64(),
+        failed,
+        rows,
+    }
+}
+
+/// Gives the rows that miss their target and that no note explains.
+fn render(directory: &Path) -> Result<Vec<String>> {
+    let report = Report::load(&directory.join("benchmarks.json"))?;
+    let notes = std::fs::read_to_string("docs/benchmarks-notes.md").unwrap_or_default();
+    std::fs::write(directory.join("benchmarks.md"), markdown::markdown(&report, &ALL, &notes))?;
+    Ok(markdown::unexplained(&report, &notes))
 }

@@ -1,81 +1,57 @@
-//! How long until a tree can be used, and what serving it takes.
+//! How long until a tree of layers that were used before can be used.
 
-use outcrop_tests::{as_user, shared_store};
+use outcrop_tests::as_user;
 
-use super::{Bench, remove};
-use crate::measure::{Contender, Result, Samples, drop_caches, is_root, seconds, take_turns};
-use crate::report::Row;
+use super::Case;
+use crate::bench::{Bench, remove, unpack};
+use crate::measure::{Contender, Result, seconds, take_turns};
+use crate::row::{Row, at_most};
+use crate::trees::Way;
 
-/// Mounting layers that were used before, against unpacking them.
-pub fn ready(bench: &Bench) -> Result<Vec<Row>> {
-    bench.mount(bench.layers())?.end()?;
-    let contenders = vec![
-        Contender::new("outcrop", || {
-            let mounted = bench.mount(bench.layers())?;
-            let took = mounted.took;
-            mounted.end()?;
+pub const CASE: Case = Case {
+    name: "ready",
+    title: "A tree of 20 layers on the host, indexes present",
+    how: "From the start of the command until the tree can be used. `tar x`: all layers over each \
+          other. The original: every file unpacked with mode 0600, and one more file with its owner \
+          and mode. Hard links: `cp -al` of an unpacked tree. overlayfs and fuse-overlayfs: mounting \
+          layers that are unpacked already. buildbox-fuse: StageTree of buildbox-casd, which runs \
+          already and has imported the tree (see *index* for what that costs).",
+    by_default: true,
+    rounds: 5,
+    run,
+};
+
+fn run(bench: &Bench, rounds: usize) -> Result<Vec<Row>> {
+    let set = bench.trees()?;
+    let open = |way: Way| {
+        Contender::with(way.name(), way.probe(bench), move |()| {
+            let opened = way.open(bench, set)?;
+            let took = opened.took;
+            opened.end()?;
             Ok(took)
-        }),
-        Contender::new("tar x", || bench.unpack(&bench.fresh("unpacked")?)),
-        Contender::new("the original: unpack and describe", || {
+        })
+    };
+    let contenders = vec![
+        open(Way::Outcrop),
+        Contender::new("tar x", || unpack(&set.tars, &bench.fresh("unpacked")?)),
+        Contender::new("the original", || {
             let into = bench.fresh("unpacked")?;
-            let layers = &bench.content.layers;
-            seconds(bench.peer()?.arg("original-unpack").arg(&into).args(layers))
+            seconds(bench.helper()?.arg("original-unpack").arg(&into).args(&set.tars))
         }),
+        Contender::new("hard links", || {
+            let into = bench.fresh("unpacked")?.join("links");
+            seconds(as_user("cp").arg("-al").arg(&set.merged).arg(into))
+        }),
+        open(Way::Buildbox),
+        open(Way::FuseOverlayfs),
+        open(Way::Overlayfs),
     ];
-    let results = take_turns(bench.rounds, contenders)?;
+    let results = take_turns(rounds, contenders)?;
     remove(&bench.scratch.join("unpacked"))?;
-    Ok(vec![Row::new("ready, indexes present", "≤ 0.05 s; ≤ 1/50 of tar x", results)])
-}
-
-/// Mounting layers that nobody has seen before, against reading them once.
-pub fn index(bench: &Bench) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for cold in [true, false] {
-        if cold && !is_root() {
-            continue;
-        }
-        let prepare = || if cold { drop_caches() } else { Ok(()) };
-        let contenders = vec![
-            Contender::new("outcrop", || {
-                remove(&shared_store().join("layers"))?;
-                prepare()?;
-                let mounted = bench.mount(bench.layers())?;
-                let took = mounted.took;
-                mounted.end()?;
-                Ok(took)
-            }),
-            Contender::new("cat > /dev/null", || {
-                prepare()?;
-                seconds(as_user("cat").args(&bench.content.layers))
-            }),
-        ];
-        let results = take_turns(bench.rounds, contenders)?;
-        let what = format!("ready without indexes, {}", if cold { "cold" } else { "warm" });
-        rows.push(Row::new(what, "≤ 1", results));
-    }
-    Ok(rows)
-}
-
-/// What the server takes after everything was looked at.
-pub fn memory(bench: &Bench) -> Result<Vec<Row>> {
-    let (mut all, mut anonymous) = (Samples::default(), Samples::default());
-    for _ in 0..bench.rounds {
-        let mounted = bench.mount(bench.layers())?;
-        seconds(as_user("find").arg(&mounted.mountpoint).arg("-ls"))?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", mounted.process()?))?;
-        let megabytes = |field: &str| -> Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(field));
-            let line = line.ok_or_else(|| format!("/proc has no {field}"))?;
-            let number: f64 = line.trim().trim_end_matches(" kB").parse()?;
-            Ok(number * 1024.0 / 1e6)
-        };
-        all.0.push(megabytes("VmRSS:")?);
-        anonymous.0.push(megabytes("RssAnon:")?);
-        mounted.end()?;
-    }
-    Ok(vec![
-        Row::alone("resident memory after find -ls", "MB", "≤ 40 MB", all),
-        Row::alone("of it not backed by files", "MB", "", anonymous),
-    ])
+    Ok(vec![Row::new("tree usable on the host", results).targets([
+        at_most(0.05),
+        at_most(0.02).of("tar x"),
+        at_most(0.01).of("the original"),
+        at_most(1.0).of("buildbox-fuse"),
+    ])])
 }

@@ -1,12 +1,13 @@
-//! The content that everybody works on: always the same bytes for the same shape.
+//! The layers that everybody works on: always the same bytes for the same shape.
 
-use std::fs::File;
-use std::io::{BufWriter, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use outcrop_tests::give_to_user;
 use tar::{Builder, EntryType, Header};
 
+use super::random::Random;
+use super::{create, header};
 use crate::measure::Result;
 
 /// How much content.
@@ -16,31 +17,14 @@ pub struct Shape {
     pub entries: u64,
     /// Bytes of all files of all layers together.
     pub bytes: u64,
-    /// Bytes of the one large file.
-    pub large: u64,
 }
 
-impl Shape {
-    pub const FULL: Shape =
-        Shape { layers: 20, entries: 40_000, bytes: 490_000_000, large: 1 << 30 };
-    pub const TENTH: Shape =
-        Shape { layers: 20, entries: 4_000, bytes: 49_000_000, large: (1 << 30) / 10 };
-}
-
-/// Where the content lies.
-pub struct Content {
-    pub layers: Vec<PathBuf>,
-    /// All layers in one tar.
+/// The layers, and all of them in one tar.
+pub struct Layers {
+    pub each: Vec<PathBuf>,
     pub all: PathBuf,
-    /// A tar with nothing in it but one directory.
-    pub empty: PathBuf,
-    /// A tar with one large file, and the name of that file.
-    pub large: PathBuf,
 }
 
-pub const LARGE_NAME: &str = "large";
-/// 2001-09-09, as good as any.
-const MTIME: u64 = 1_000_000_000;
 /// One entry in so many opens a directory, one is a symlink.
 const ENTRIES_A_DIRECTORY: u64 = 14;
 const ENTRIES_A_SYMLINK: u64 = 12;
@@ -48,10 +32,11 @@ const ENTRIES_A_SYMLINK: u64 = 12;
 /// large ones, as in /usr of a Debian system.
 const LOG_SIZE: (f64, f64) = (7.7, 2.0);
 
-impl Content {
-    pub fn generate(directory: &Path, shape: &Shape) -> Result<Content> {
-        let mut layers = Vec::new();
-        let mut all = Builder::new(create(&directory.join("all.tar"))?);
+impl Layers {
+    pub fn generate(directory: &Path, shape: &Shape) -> Result<Layers> {
+        let mut each = Vec::new();
+        let path = directory.join("all.tar");
+        let mut all = Builder::new(create(&path)?);
         for number in 0..shape.layers {
             let path = directory.join(format!("layer-{number:02}.tar"));
             let mut layer = Builder::new(create(&path)?);
@@ -67,30 +52,12 @@ impl Content {
             })?;
             layer.into_inner()?.into_inner()?;
             give_to_user(&path);
-            layers.push(path);
+            each.push(path);
         }
         all.into_inner()?.into_inner()?;
-        let empty = directory.join("empty.tar");
-        let mut writer = Builder::new(create(&empty)?);
-        writer.append_data(&mut header(EntryType::Directory, 0o755, 0), "empty/", [].as_slice())?;
-        writer.into_inner()?.into_inner()?;
-        let large = directory.join("large.tar");
-        let mut writer = Builder::new(create(&large)?);
-        let mut one = header(EntryType::Regular, 0o644, shape.large);
-        writer.append_data(&mut one, LARGE_NAME, Random(1).take(shape.large))?;
-        writer.into_inner()?.into_inner()?;
-        let content = Content { layers, all: directory.join("all.tar"), empty, large };
-        for path in [&content.all, &content.empty, &content.large] {
-            give_to_user(path);
-        }
-        Ok(content)
+        give_to_user(&path);
+        Ok(Layers { each, all: path })
     }
-}
-
-fn create(path: &Path) -> Result<BufWriter<File>> {
-    let file =
-        File::create(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
-    Ok(BufWriter::with_capacity(1 << 20, file))
 }
 
 type Write<'a> = &'a mut dyn FnMut(&Header, &str, Option<&str>, &[u8]) -> std::io::Result<()>;
@@ -145,43 +112,4 @@ fn sizes(random: &mut Random, entries: u64, bytes: u64) -> Vec<u64> {
     let total: f64 =
         drawn.iter().enumerate().filter(|(entry, _)| is_file(*entry)).map(|(_, size)| size).sum();
     drawn.into_iter().map(|size| (size * bytes as f64 / total) as u64).collect()
-}
-
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(MTIME);
-    header.set_size(size);
-    header
-}
-
-/// xorshift64*: bytes that do not compress, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Normally distributed, nearly: the sum of twelve uniform numbers.
-    fn normal(&mut self) -> f64 {
-        let sum: f64 = (0..12).map(|_| (self.next() >> 11) as f64 / (1_u64 << 53) as f64).sum();
-        sum - 6.0
-    }
-}
-
-impl Read for Random {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        for piece in buffer.chunks_mut(8) {
-            let bytes = self.next().to_le_bytes();
-            piece.copy_from_slice(bytes.get(..piece.len()).unwrap_or_default());
-        }
-        Ok(buffer.len())
-    }
 }

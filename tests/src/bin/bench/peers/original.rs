@@ -23,6 +23,9 @@ const METADATA: &str = ".virtfs_metadata";
 const KIND_DIRECTORY: u32 = 0o040_000;
 const KIND_SYMLINK: u32 = 0o120_000;
 const KIND_FILE: u32 = 0o100_000;
+const KIND_CHARACTER: u32 = 0o020_000;
+const KIND_BLOCK: u32 = 0o060_000;
+const KIND_FIFO: u32 = 0o010_000;
 const KIND_MASK: u32 = 0o170_000;
 
 pub fn run(peer: &Peer) -> Result<()> {
@@ -48,14 +51,23 @@ fn unpack(tar: &Path, into: &Path) -> std::io::Result<()> {
         let kind = match header.entry_type() {
             EntryType::Directory => KIND_DIRECTORY,
             EntryType::Symlink => KIND_SYMLINK,
+            EntryType::Char => KIND_CHARACTER,
+            EntryType::Block => KIND_BLOCK,
+            EntryType::Fifo => KIND_FIFO,
             _ => KIND_FILE,
         };
-        let description = format!(
-            "virtfs.uid={}\nvirtfs.gid={}\nvirtfs.mode={}\n",
+        let mode = kind | header.mode()?;
+        let mut description = format!(
+            "virtfs.uid={}\nvirtfs.gid={}\nvirtfs.mode={mode}\n",
             header.uid()?,
-            header.gid()?,
-            kind | header.mode()?
+            header.gid()?
         );
+        if matches!(kind, KIND_CHARACTER | KIND_BLOCK) {
+            let (major, minor) = (header.device_major()?, header.device_minor()?);
+            let device = rustix::fs::makedev(major.unwrap_or(0), minor.unwrap_or(0));
+            description += &format!("virtfs.rdev={device}\n");
+        }
+        let is_link = header.entry_type() == EntryType::Link;
         match kind {
             KIND_DIRECTORY => {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
@@ -63,6 +75,10 @@ fn unpack(tar: &Path, into: &Path) -> std::io::Result<()> {
             KIND_SYMLINK => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 create(&path)?.write_all(&target)?;
+            }
+            _ if is_link => {
+                let earlier = into.join(entry.link_name()?.unwrap_or_default());
+                fs::hard_link(earlier, &path)?;
             }
             _ => {
                 std::io::copy(&mut entry, &mut create(&path)?)?;
