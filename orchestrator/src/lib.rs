@@ -7,6 +7,8 @@
 //! ```
 
 #![deny(unsafe_code)]
+// They panic where nobody listens; `output` does not.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod build;
 pub mod cli;
@@ -18,6 +20,7 @@ pub mod graph;
 pub mod guest;
 pub mod keys;
 pub mod kit;
+mod output;
 pub mod process;
 pub mod sources;
 pub mod store;

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use outcrop_tests::console::difference;
+use outcrop_tests::definitions::{fresh_name, tree};
 use outcrop_tests::samples::Sampled;
 use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, wait_until};
 
@@ -179,6 +180,87 @@ fn a_shell_without_a_terminal_says_so_before_it_starts_anything() {
     command.arg("--wait").arg(outcrop_tests::program()).args(["shell", "a", "--definitions"]);
     let said = run(command.arg(sampled.scratch.join("defs"))).fails(2);
     said.says("there is no terminal").says("hint: ").says("--command");
+}
+
+/// The writing end of a pipe that nobody reads from any more.
+fn closed_pipe() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
+fn full_disk() -> Stdio {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+#[test]
+fn a_result_that_nobody_reads_is_no_error_and_one_that_cannot_be_written_is() {
+    let sampled = Sampled::new();
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    let stratum = "name: all\nkind: stratum\nchunks:\n- {name: a, build-system: manual}\n";
+    sampled.scratch.file("defs/all.morph", stratum);
+    sampled.outcrop(&["ls", "app.deb"]).ok();
+    let cases: [&[&str]; 13] = [
+        &["source", "import", "app.tar.xz"],
+        &["source", "list"],
+        &["store", "du"],
+        &["store", "du", "--json"],
+        &["store", "verify"],
+        &["store", "gc", "--size", "0", "--dry-run"],
+        &["overlaps", "-l", "base.tar", "-l", "app.tar.xz"],
+        &["graph", "all", "--definitions", "defs"],
+        &["why", "all", "a", "--definitions", "defs"],
+        &["ls", "base.tar"],
+        &["cat", "base.tar", "/etc/motd"],
+        &["export", "base.tar", "--format", "tar", "-o", "out.tar"],
+        &["doctor"],
+    ];
+    for arguments in cases {
+        let command = || sampled.command(arguments);
+        let usual = run(&mut command());
+        assert!(!usual.stdout.is_empty(), "{arguments:?} has no result");
+        let closed = run(command().stdout(closed_pipe()));
+        never_panics(&closed);
+        assert_eq!(closed.code, usual.code, "{arguments:?}: {}", closed.stderr);
+        let full = run(command().stdout(full_disk()));
+        never_panics(&full);
+        full.fails(1).says("cannot write: No space left on device");
+        for stderr in [closed_pipe(), full_disk()] {
+            let silent = run(command().stderr(stderr));
+            assert_eq!(silent.code, usual.code, "{arguments:?}");
+            assert!(!silent.stdout.is_empty(), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn a_build_that_nobody_listens_to_goes_on() {
+    if !guests_can_run() {
+        return;
+    }
+    for stderr in [closed_pipe(), full_disk()] {
+        let scratch = Scratch::new();
+        let name = fresh_name("quiet");
+        let install = "mkdir -p \"$DESTDIR\"\necho made > \"$DESTDIR/made\"\n";
+        let definitions = tree(&scratch, &[(&name, &[], install)]);
+        let on = |verb: &str| {
+            let mut command = outcrop();
+            command.args([verb, &name]).args(["--arch", "x86_64", "--definitions"]);
+            command.arg(&definitions);
+            command
+        };
+        let built = run(on("build").stdout(closed_pipe()).stderr(stderr));
+        assert_eq!(built.code, 0);
+        let status = run(&mut on("status")).ok().stdout;
+        assert!(status.starts_with("built "), "{status}");
+        for verb in ["key", "status"] {
+            run(on(verb).stdout(closed_pipe())).ok();
+            run(on(verb).stdout(full_disk())).fails(1).says("cannot write");
+        }
+    }
+    for arguments in [["kit", "list"], ["kit", "show"], ["store", "list"]] {
+        run(outcrop().args(arguments).stdout(closed_pipe())).ok();
+        let full = run(outcrop().args(arguments).stdout(full_disk()));
+        full.fails(1).says("cannot write");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::event::{Event, Observer, human_duration};
+use crate::output;
 use crate::words::counted;
 
 /// The observer that suits stderr: live lines on a terminal, calm lines elsewhere.
@@ -44,7 +45,7 @@ impl Observer for Lines {
     fn observe(&self, event: Event) {
         let mut counts = self.counts.lock();
         if let Some(line) = line_of(&event, &mut counts) {
-            eprintln!("{line}");
+            output::say(&line);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::export::Format;
 use crate::guest::{BootOptions, Disk, boot_command, boot_interactive};
 use crate::kit::{Kit, Kits, cpio, find_agent};
+use crate::output;
 
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
@@ -73,7 +74,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         let options = options(&context, arguments, &kit, &image).await?;
         match &arguments.command {
             None => {
-                eprintln!("booting; Ctrl-] ends the machine");
+                output::say("booting; Ctrl-] ends the machine");
                 boot_interactive(&options).await.map_err(CommandError::from)
             }
             Some(command) => scripted(&options, command, limit, arguments.console).await,
@@ -132,7 +133,10 @@ async fn scripted(
     let result = boot_command(options, command.as_bytes(), limit, show).await?;
     let _ = std::io::stdout().write_all(&result.output);
     let _ = std::io::stdout().flush();
-    eprintln!("a shell answered {:.1} s after power-on", result.boot_time.as_secs_f64());
+    output::say(format_args!(
+        "a shell answered {:.1} s after power-on",
+        result.boot_time.as_secs_f64()
+    ));
     if result.status == 0 {
         return Ok(());
     }

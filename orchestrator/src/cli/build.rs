@@ -11,6 +11,7 @@ use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::{BuildError, Failure, Outcome, RunOptions, run as run_plan};
 use crate::guest::TransportChoice;
 use crate::kit::Kit;
+use crate::output;
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult, Exit};
@@ -142,6 +143,7 @@ fn report(
     for failure in &outcome.failures {
         show_failure(&arguments.target.target, failure);
     }
+    let mut written = Ok(());
     if arguments.json {
         let result = serde_json::json!({
             "key": key,
@@ -150,16 +152,16 @@ fn report(
             "skipped": outcome.skipped,
             "seconds": took.as_secs_f64(),
         });
-        println!("{result}");
+        written = output::print(&result);
     } else if let Some(key) = key.filter(|_| outcome.failures.is_empty()) {
-        println!("{key}");
+        written = output::print(key);
     }
     let Some(first) = outcome.failures.first() else {
-        eprintln!("{} built in {}", outcome.built.len(), human_duration(took));
-        return Ok(());
+        output::say(format_args!("{} built in {}", outcome.built.len(), human_duration(took)));
+        return Ok(written?);
     };
     if !outcome.skipped.is_empty() {
-        eprintln!("not tried: {}", outcome.skipped.join(", "));
+        output::say(format_args!("not tried: {}", outcome.skipped.join(", ")));
     }
     let others = match outcome.failures.len() {
         1 => String::new(),
@@ -193,9 +195,9 @@ fn show_failure(target: &str, failure: &Failure) {
     if failure.tail.is_empty() {
         return;
     }
-    eprintln!("--- last lines of {} (building {target})", failure.log.display());
+    output::say(format_args!("--- last lines of {} (building {target})", failure.log.display()));
     for line in &failure.tail {
-        eprintln!("{line}");
+        output::say(line);
     }
-    eprintln!("---");
+    output::say("---");
 }

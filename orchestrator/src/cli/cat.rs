@@ -1,9 +1,9 @@
 //! `outcrop cat`: a file's content, without mounting anything.
 
-use std::io::Write;
-
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::node::Kind;
+
+use crate::output::{self, Reader};
 
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
@@ -43,7 +43,6 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     }
     let mut buffer = vec![0; 1 << 20];
     let mut offset = 0;
-    let mut out = std::io::stdout().lock();
     loop {
         let count = sysroot.read(found.ino, offset, &mut buffer)?;
         let Some(piece) = buffer.get(..count) else { break };
@@ -51,10 +50,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             break;
         }
         offset += count as u64;
-        match out.write_all(piece) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(CommandError::host(format!("cannot write: {error}"))),
+        if output::write(piece)? == Reader::Gone {
+            break;
         }
     }
     Ok(())

@@ -8,6 +8,8 @@ use outcrop_fs::diff::{self, Aspect, Difference, Facts, kind_name};
 use outcrop_fs::node::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::output::{self, Reader};
+
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult, Exit};
 use super::ls;
@@ -90,11 +92,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             Err(_) => Err(outcrop_fs::Errno::PIPE.into()),
         }
     });
-    match written.and_then(|()| out.flush()) {
-        Ok(()) => {}
-        // A pager that was closed has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return counts.verdict(),
-        Err(error) => return Err(CommandError::host(format!("cannot write: {error}"))),
+    if output::checked(written.and_then(|()| out.flush()))? == Reader::Gone {
+        return counts.verdict();
     }
     compared?;
     counts.verdict()

@@ -10,6 +10,7 @@ use crate::compile::CompileService;
 use crate::export::find_program;
 use crate::guest::Accelerator;
 use crate::kit::{Architecture, Kit, Kits, find_agent};
+use crate::output;
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
@@ -62,7 +63,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         if finding.problem.is_some() && finding.need == Need::Must {
             missing += 1;
         }
-        show(finding, arguments.json);
+        show(finding, arguments.json)?;
     }
     if missing == 0 {
         return Ok(());
@@ -71,24 +72,25 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     Err(CommandError::host(format!("{things} missing")))
 }
 
-fn show(finding: &Finding, json: bool) {
+fn show(finding: &Finding, json: bool) -> CommandResult {
     if json {
         let line = serde_json::json!({
             "check": finding.what, "ok": finding.problem.is_none(), "problem": finding.problem,
             "required": finding.need == Need::Must,
             "remedy": finding.problem.is_some().then_some(&finding.remedy),
         });
-        println!("{line}");
-        return;
+        output::print(&line)?;
+        return Ok(());
     }
     match &finding.problem {
-        None => println!("ok       {}", finding.what),
+        None => output::print(format_args!("ok       {}", finding.what))?,
         Some(problem) => {
             let mark = if finding.need == Need::Must { "MISSING" } else { "missing" };
-            println!("{mark}  {}: {problem}", finding.what);
-            println!("         {}", finding.remedy);
+            output::print(format_args!("{mark}  {}: {problem}", finding.what))?;
+            output::print(format_args!("         {}", finding.remedy))?;
         }
     }
+    Ok(())
 }
 
 fn host() -> Vec<Finding> {

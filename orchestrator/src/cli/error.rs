@@ -88,6 +88,12 @@ impl From<outcrop_fs::Error> for CommandError {
     }
 }
 
+impl From<crate::output::OutputError> for CommandError {
+    fn from(error: crate::output::OutputError) -> Self {
+        CommandError::build(error.to_string())
+    }
+}
+
 /// What a person gets by naming a file that is not there, is something else, or is somebody else's.
 fn names_the_wrong_file(error: &std::io::Error) -> bool {
     use std::io::ErrorKind;

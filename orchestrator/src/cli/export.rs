@@ -12,6 +12,7 @@ use outcrop_fs::sysroot::Sysroot;
 use outcrop_fs::transport::{Caching, Mount, MountOptions};
 
 use crate::export::{self, Format, Options, Report};
+use crate::output;
 use crate::words::counted;
 
 use super::context::{Context, DefinitionsArguments};
@@ -54,13 +55,21 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let size = arguments.size.map(|mib| mib.saturating_mul(1 << 20));
     let report = write(&context, Arc::new(sysroot), arguments.format, &out, size)?;
     for skipped in &report.skipped {
-        eprintln!("not exported: {}: {}", String::from_utf8_lossy(&skipped.path), skipped.reason);
+        output::say(format_args!(
+            "not exported: {}: {}",
+            String::from_utf8_lossy(&skipped.path),
+            skipped.reason
+        ));
     }
     for warning in &report.warnings {
-        eprintln!("warning: {warning}");
+        output::say(format_args!("warning: {warning}"));
     }
-    eprintln!("{}, {} bytes", counted(report.entries, "entry", "entries"), report.bytes);
-    println!("{}", out.display());
+    output::say(format_args!(
+        "{}, {} bytes",
+        counted(report.entries, "entry", "entries"),
+        report.bytes
+    ));
+    output::print(out.display())?;
     Ok(())
 }
 

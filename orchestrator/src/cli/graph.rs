@@ -1,11 +1,10 @@
 //! `outcrop graph`: what a target is made from.
 
-use std::io::Write;
-
 use super::context::TargetArguments;
-use super::error::{CommandError, CommandResult};
+use super::error::CommandResult;
 use super::project::Project;
 use crate::definitions::{BuildMode, Component};
+use crate::output;
 
 /// Show what a target is made from, in building order
 ///
@@ -51,13 +50,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     if arguments.dot {
         text += "}\n";
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // A pager that was closed has seen enough.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CommandError::host(format!("cannot write: {error}")))
-        }
-        _ => Ok(()),
-    }
+    output::write(text.as_bytes())?;
+    Ok(())
 }
 
 fn json(component: &Component, needs: &[&str]) -> String {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::output;
+
 use super::error::{CommandError, CommandResult, Exit};
 
 /// How long blocking work, such as a fetch from a silent server, may keep a signal from being seen.
@@ -83,7 +85,7 @@ async fn end_if_unseen(mut interrupt: Interrupt, seen: Arc<AtomicBool>) {
     interrupt.wait().await;
     tokio::time::sleep(GRACE).await;
     if !seen.load(Ordering::Relaxed) {
-        eprintln!("{}", CommandError::interrupted());
+        output::say(CommandError::interrupted());
         std::process::exit(Exit::Interrupted as i32);
     }
 }

@@ -12,6 +12,7 @@ use outcrop_fs::sysroot::{Options, Sysroot};
 
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
+use crate::output;
 use crate::store::{Reserve, remove_tree, write_beside};
 use crate::words::counted;
 
@@ -47,14 +48,14 @@ impl Request {
         let report = capture_to_file(sysroot, ino, out, &options)?;
         for skipped in &report.skipped {
             let path = String::from_utf8_lossy(&skipped.path);
-            eprintln!("not captured: /{path}: {}", skipped.reason);
+            output::say(format_args!("not captured: /{path}: {}", skipped.reason));
         }
-        eprintln!(
+        output::say(format_args!(
             "captured {}, {} bytes, to {}",
             counted(report.entries, "entry", "entries"),
             report.bytes,
             out.display()
-        );
+        ));
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! `outcrop key`: the cache keys of a target.
 
+use crate::output;
+
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
 use super::project::{Project, tell_fetching};
@@ -32,10 +34,10 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let resolved = project.resolve(&context, &kit, &tell_fetching)?;
     let shown = if arguments.all { resolved.graph.order().to_vec() } else { vec![resolved.target] };
     for id in shown {
-        println!("{}", resolved.key(id).map_err(CommandError::from)?);
+        output::print(resolved.key(id).map_err(CommandError::from)?)?;
         if let (true, Some(record)) = (arguments.explain, resolved.keys.get(id)) {
             let text = serde_json::to_string_pretty(&record.inputs).unwrap_or_default();
-            println!("{text}");
+            output::print(&text)?;
         }
     }
     Ok(())

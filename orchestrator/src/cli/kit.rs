@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::kit::{CreateOptions, Kits, Lock, Progress};
+use crate::output;
 use crate::words::counted;
 
 use super::context::Context;
@@ -68,7 +69,7 @@ pub fn run(command: &Command) -> CommandResult {
         Command::List { json } => list(&kits, *json),
         Command::Show { arch } => {
             let kit = kits.current(arch)?;
-            print!("{}", kit.lock().render());
+            output::write(kit.lock().render().as_bytes())?;
             Ok(())
         }
     }
@@ -104,8 +105,8 @@ fn create(kits: &Kits, arguments: &Create) -> CommandResult {
     let kit = kits.create(&arguments.arch, &options, &mut |progress| show(&bar, &progress))?;
     bar.finish_and_clear();
     let packages = counted(kit.packages().len() as u64, "package", "packages");
-    eprintln!("{packages}, kernel {}", kit.lock().kernel.version);
-    println!("{} {}", kit.architecture().name, kit.id());
+    output::say(format_args!("{packages}, kernel {}", kit.lock().kernel.version));
+    output::print(format_args!("{} {}", kit.architecture().name, kit.id()))?;
     Ok(())
 }
 
@@ -131,11 +132,14 @@ fn list(kits: &Kits, json: bool) -> CommandResult {
                 "architecture": architecture, "id": kit.id(), "current": current,
                 "packages": kit.packages().len(), "kernel": kit.lock().kernel.version,
             });
-            println!("{line}");
+            output::print(&line)?;
         } else {
             let mark = if current { "*" } else { " " };
             let kernel = &kit.lock().kernel.version;
-            println!("{mark} {architecture} {} kernel {kernel}", kit.short_id());
+            output::print(format_args!(
+                "{mark} {architecture} {} kernel {kernel}",
+                kit.short_id()
+            ))?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `outcrop log`: what a build said.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -8,6 +8,7 @@ use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult};
 use super::project::Project;
 use crate::build::log_title;
+use crate::output;
 use crate::store::Key;
 
 /// Print the log of a component's last build
@@ -35,17 +36,13 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         None => newest(&context, &arguments.target)?,
     };
     if arguments.path {
-        println!("{}", path.display());
+        output::print(path.display())?;
         return Ok(());
     }
     let text = std::fs::read(&path)
         .map_err(|error| CommandError::host(format!("cannot read {}: {error}", path.display())))?;
-    match std::io::stdout().write_all(&text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CommandError::host(format!("cannot write: {error}")))
-        }
-        _ => Ok(()),
-    }
+    output::write(&text)?;
+    Ok(())
 }
 
 /// The logs of the store: key as text, path.

@@ -8,6 +8,8 @@ use outcrop_fs::node::{Attributes, Kind};
 use outcrop_fs::sysroot::Sysroot;
 use serde_json::{Map, Value, json};
 
+use crate::output::{self, Reader};
+
 use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
 use super::printable::printable;
@@ -52,9 +54,9 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     } else {
         show(&sysroot, &mut out, arguments.json, &start, &base)
     };
-    result.and_then(|()| {
-        out.flush().map_err(|error| CommandError::host(format!("cannot write: {error}")))
-    })
+    result?;
+    output::checked(out.flush())?;
+    Ok(())
 }
 
 fn list(
@@ -133,11 +135,9 @@ fn show(
             meta.gid
         )
     };
-    match written {
-        Ok(()) => Ok(()),
-        // A pager that was closed has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(CommandError::host(format!("cannot write: {error}"))),
+    match output::checked(written)? {
+        Reader::Listens => Ok(()),
+        Reader::Gone => std::process::exit(0),
     }
 }
 

@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if error.exit != Exit::Interrupted || !error.message.is_empty() {
-                eprintln!("{error}");
+                output::say(&error);
             }
             ExitCode::from(error.exit as u8)
         }
@@ -157,3 +157,4 @@ fn start_logging(verbose: u8) {
         .format_timestamp(None)
         .init();
 }
+use crate::output;

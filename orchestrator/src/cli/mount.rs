@@ -12,6 +12,8 @@ use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
 use outcrop_fs::transport::{Caching, Mount, MountOptions, clean_stale, resolve_mountpoint};
 use outcrop_fs::view::MappedView;
 
+use crate::output;
+
 use super::context::Context;
 use super::error::{CommandError, CommandResult};
 use super::interrupt::{Interrupt, runtime};
@@ -92,12 +94,12 @@ fn start_background(mountpoint: &Path) -> CommandResult {
         let _ = BufReader::new(stdout).read_line(&mut line);
     }
     if line.trim() == READY {
-        eprintln!(
+        output::say(format_args!(
             "mounted on {} (process {}); end it with: outcrop unmount {}",
             mountpoint.display(),
             child.id(),
             mountpoint.display()
-        );
+        ));
         return Ok(());
     }
     let code = child.wait().ok().and_then(|status| status.code());
@@ -114,10 +116,10 @@ fn start_background(mountpoint: &Path) -> CommandResult {
 fn serve(arguments: &Arguments) -> CommandResult {
     let context = Context::open()?;
     if clean_stale(&arguments.mountpoint)? {
-        eprintln!(
+        output::say(format_args!(
             "cleaned the stale mount of a killed server on {}",
             arguments.mountpoint.display()
-        );
+        ));
     }
     if let Some(out) = &arguments.capture {
         check_destination(out)?;
@@ -212,11 +214,11 @@ fn announce(arguments: &Arguments, record: &MountRecord) {
             log::warn!("the server keeps the terminal: {error}");
         }
     } else {
-        eprintln!(
+        output::say(format_args!(
             "mounted on {}; Ctrl-C or `outcrop unmount {}` ends it",
             arguments.mountpoint.display(),
             arguments.mountpoint.display()
-        );
+        ));
     }
 }
 

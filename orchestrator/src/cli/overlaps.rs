@@ -6,6 +6,7 @@ use super::context::Context;
 use super::error::{CommandError, CommandResult, Exit};
 use super::printable::printable;
 use super::tree::{self, TreeArguments};
+use crate::output;
 use crate::words::counted;
 
 /// List paths that more than one layer brings, with different content
@@ -29,7 +30,12 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let overlaps = sysroot.overlaps()?;
     for overlap in &overlaps {
         let path = String::from_utf8_lossy(&overlap.path);
-        println!("{}: {} hides {}", printable(&path), overlap.shown, overlap.hidden);
+        output::print(format_args!(
+            "{}: {} hides {}",
+            printable(&path),
+            overlap.shown,
+            overlap.hidden
+        ))?;
     }
     if arguments.check && !overlaps.is_empty() {
         let text = counted(overlaps.len() as u64, "path overlaps", "paths overlap");

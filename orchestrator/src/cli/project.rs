@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
 use crate::graph::Graph;
 use crate::kit::{self, Kit, Kits};
+use crate::output;
 use crate::sources::{Aliases, Cause};
 
 use super::context::{Context, DefinitionsArguments, TargetArguments, load_definitions};
@@ -158,7 +159,7 @@ impl Project {
 
 /// Says on stderr which source is being fetched.
 pub fn tell_fetching(component: &str, source: &str) {
-    eprintln!("{component}: fetching {source}");
+    output::say(format_args!("{component}: fetching {source}"));
 }
 
 fn unknown_architecture(name: &str) -> CommandError {

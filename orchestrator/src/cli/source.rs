@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::output;
 use crate::sources::{
     self, Location, Progress, SourceFields, SourceSpec, Sources, digest_of, is_archive_name,
 };
@@ -74,7 +75,10 @@ pub fn run(command: &Command) -> CommandResult {
             let project = Project::open(target)?;
             let gathered = project.gather(&Context::open()?, &tell_fetching)?;
             let count = gathered.sources.len() as u64;
-            eprintln!("{} in the store", counted(count, "source is", "sources are"));
+            output::say(format_args!(
+                "{} in the store",
+                counted(count, "source is", "sources are")
+            ));
             Ok(())
         }
         Command::Import(arguments) => import(&Context::open()?, arguments),
@@ -85,9 +89,9 @@ pub fn run(command: &Command) -> CommandResult {
 fn list(context: &Context, json: bool) -> CommandResult {
     for (name, url) in Sources::new(context.store.clone()).list()? {
         if json {
-            println!("{}", serde_json::json!({ "mirror": name, "url": url }));
+            output::print(serde_json::json!({ "mirror": name, "url": url }))?;
         } else {
-            println!("{name} {url}");
+            output::print(format_args!("{name} {url}"))?;
         }
     }
     Ok(())
@@ -114,31 +118,33 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
     let told = std::cell::Cell::new(false);
     let progress = |_: Progress<'_>| {
         if !told.replace(true) {
-            eprintln!("importing {}", arguments.repo);
+            output::say(format_args!("importing {}", arguments.repo));
         }
         true
     };
     let resolved = Sources::new(context.store.clone()).resolve(&spec, &progress)?;
     match &spec {
         SourceSpec::Git { reference, .. } => {
-            println!("repo: {}", arguments.repo);
-            println!("ref: {}", resolved.commit);
+            output::print(format_args!("repo: {}", arguments.repo))?;
+            output::print(format_args!("ref: {}", resolved.commit))?;
             if *reference != resolved.commit.to_string() {
-                println!("unpetrify-ref: {reference}");
+                output::print(format_args!("unpetrify-ref: {reference}"))?;
             }
         }
         SourceSpec::Archive { location, sha256 } => {
             match location {
-                Location::Path(path) => println!("repo: tar:{}", path.display()),
-                Location::Url(_) => println!("repo: {}", arguments.repo),
+                Location::Path(path) => {
+                    output::print(format_args!("repo: tar:{}", path.display()))?
+                }
+                Location::Url(_) => output::print(format_args!("repo: {}", arguments.repo))?,
             }
-            println!("sha256: {sha256}");
+            output::print(format_args!("sha256: {sha256}"))?;
         }
         SourceSpec::Debian(package) => {
-            println!("repo: debian:{}", package.name);
-            println!("ref: {}", package.version);
+            output::print(format_args!("repo: debian:{}", package.name))?;
+            output::print(format_args!("ref: {}", package.version))?;
             if package.patches {
-                println!("patches: true");
+                output::print("patches: true")?;
             }
         }
     }

@@ -4,6 +4,7 @@ use super::context::{Context, TargetArguments};
 use super::error::CommandResult;
 use super::project::{Project, tell_fetching};
 use crate::definitions::Detail;
+use crate::output;
 use crate::store::Key;
 
 /// Show what of a target the store has, and what a build would build
@@ -45,12 +46,12 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             let line = serde_json::json!({
                 "component": component.path, "key": key.to_string(), "state": state,
             });
-            println!("{line}");
+            output::print(&line)?;
         } else {
-            println!("{state:8} {}", component.path);
+            output::print(format_args!("{state:8} {}", component.path))?;
         }
     }
-    eprintln!("{built} built, {} to build", plan.planned.len());
+    output::say(format_args!("{built} built, {} to build", plan.planned.len()));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use crate::kit::{Kit, Kits};
+use crate::output;
 use crate::store::{Collection, Item, Part, Verdict};
 use crate::words::counted;
 
@@ -95,9 +96,9 @@ fn list(context: &Context, json: bool) -> CommandResult {
     for key in context.store.keys()? {
         let Some(info) = context.store.describe(&key)? else { continue };
         if json {
-            println!("{}", serde_json::to_string(&info).unwrap_or_default());
+            output::print(serde_json::to_string(&info).unwrap_or_default())?;
         } else {
-            println!("{:8} {:>12} {key}", info.kind, info.size);
+            output::print(format_args!("{:8} {:>12} {key}", info.kind, info.size))?;
         }
     }
     Ok(())
@@ -107,14 +108,14 @@ fn du(context: &Context, json: bool) -> CommandResult {
     let usage = context.store.usage()?;
     for one in &usage.directories {
         if json {
-            println!("{}", serde_json::to_string(one).unwrap_or_default());
+            output::print(serde_json::to_string(one).unwrap_or_default())?;
         } else {
             let items = one.items.map(|items| format!(" ({items})")).unwrap_or_default();
-            println!("{:>14} {}{items}", one.bytes, one.name);
+            output::print(format_args!("{:>14} {}{items}", one.bytes, one.name))?;
         }
     }
     if !json {
-        println!("{:>14} total", usage.total());
+        output::print(format_args!("{:>14} total", usage.total()))?;
     }
     Ok(())
 }
@@ -135,23 +136,23 @@ fn gc(context: &Context, arguments: &Gc) -> CommandResult {
             let line = serde_json::json!({
                 "part": part, "name": item.name, "bytes": item.size, "used": used,
             });
-            println!("{line}");
+            output::print(&line)?;
         } else {
-            println!("{part:9} {:>9} {}", human_size(item.size), item.name);
+            output::print(format_args!("{part:9} {:>9} {}", human_size(item.size), item.name))?;
         }
     }
     let (freed, left) = (human_size(collected.freed), human_size(collected.left));
     if arguments.dry_run {
-        eprintln!("{freed} would be freed, {left} left");
+        output::say(format_args!("{freed} would be freed, {left} left"));
     } else {
-        eprintln!("{freed} freed, {left} left");
+        output::say(format_args!("{freed} freed, {left} left"));
     }
     if collected.left > arguments.size {
         let why = match collected.in_use {
             0 => "the rest is not removed by this command".to_owned(),
             count => counted(count as u64, "thing is in use", "things are in use"),
         };
-        eprintln!("that is more than {}: {why}", human_size(arguments.size));
+        output::say(format_args!("that is more than {}: {why}", human_size(arguments.size)));
     }
     Ok(())
 }
@@ -172,14 +173,17 @@ fn unused_kits(context: &Context) -> CommandResult<Vec<Item>> {
 }
 
 /// Tells of each package of each kit; the error is of the last kit that is damaged.
-fn verify_kits(context: &Context) -> CommandResult<Option<CommandError>> {
+fn verify_kits(
+    context: &Context,
+    tell: &mut dyn FnMut(String),
+) -> CommandResult<Option<CommandError>> {
     let mut found = None;
     for kit in Kits::new(context.store.kits()).list()? {
         let mut damaged = 0;
         kit.verify_packages(|label, problem| match problem {
-            None => println!("kits/{label} good"),
+            None => tell(format!("kits/{label} good")),
             Some(problem) => {
-                println!("kits/{label} damaged: {problem}");
+                tell(format!("kits/{label} damaged: {problem}"));
                 damaged += 1;
             }
         });
@@ -203,23 +207,32 @@ fn damaged_kit(kit: &Kit, damaged: u64) -> CommandError {
 
 fn verify(context: &Context, remove: bool) -> CommandResult {
     let mut damaged = Vec::new();
+    let mut written = Ok(());
+    // What is damaged counts even if nobody can be told about it here.
+    let mut tell = |line: String| {
+        if written.is_ok() {
+            written = output::print(line);
+        }
+    };
     context.store.verify_all(|part, name, verdict| {
         let shown = match part {
             Part::Artifacts => name.to_owned(),
             part => format!("{}/{name}", part.directory()),
         };
-        match verdict {
-            Verdict::Good => println!("{shown} good"),
-            Verdict::Absent => println!("{shown} absent"),
+        let line = match verdict {
+            Verdict::Good => format!("{shown} good"),
+            Verdict::Absent => format!("{shown} absent"),
             Verdict::Damaged(why) => {
-                println!("{shown} damaged: {why}");
                 damaged.push((part, name.to_owned()));
+                format!("{shown} damaged: {why}")
             }
-        }
+        };
+        tell(line);
     })?;
-    let damaged_kits = verify_kits(context)?;
+    let damaged_kits = verify_kits(context, &mut tell)?;
     if damaged.is_empty() {
-        return damaged_kits.map_or(Ok(()), Err);
+        damaged_kits.map_or(Ok(()), Err)?;
+        return Ok(written?);
     }
     let things = counted(damaged.len() as u64, "thing is damaged", "things are damaged");
     if !remove {

@@ -1,5 +1,7 @@
 //! `outcrop why`: how a target comes to need a component.
 
+use crate::output;
+
 use super::context::TargetArguments;
 use super::error::{CommandError, CommandResult};
 use super::project::Project;
@@ -48,10 +50,10 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             let step = serde_json::json!({
                 "component": from, "needs": to, "file": file, "line": line, "column": column,
             });
-            println!("{step}");
+            output::print(&step)?;
         } else {
             let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
-            println!("{place}{from} needs {to}");
+            output::print(format_args!("{place}{from} needs {to}"))?;
         }
     }
     Ok(())

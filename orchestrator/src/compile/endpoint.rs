@@ -107,7 +107,7 @@ pub fn main(settings: &Path) -> ExitCode {
     {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("cannot read {}: {error}", settings.display());
+            crate::output::say(format_args!("cannot read {}: {error}", settings.display()));
             return ExitCode::from(2);
         }
     };
