@@ -219,12 +219,27 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
     if cancelled.get() {
         return Err(Error::Cancelled);
     }
-    downloaded.context("cannot fetch", url)?;
+    downloaded.map_err(|source| not_fetched(url, source))?;
     sync(repo.path())?;
     remote
         .update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)
         .context("cannot update the mirror of", url)?;
     sync(repo.path())
+}
+
+/// A repository that is not where the definition says is no server's fault.
+fn not_fetched(url: &str, source: git2::Error) -> Error {
+    let local = url.strip_prefix("file://").unwrap_or(url);
+    if local.starts_with('/') {
+        // What libgit2 says of a path that does not exist is misleading.
+        if !Path::new(local).exists() {
+            return Error::Invalid(format!("cannot fetch {url}: it does not exist"));
+        }
+        if Repository::open(local).is_err_and(|e| e.code() == git2::ErrorCode::NotFound) {
+            return Error::Invalid(format!("cannot fetch {url}: it is not a git repository"));
+        }
+    }
+    Error::Git { doing: "cannot fetch", what: url.to_owned(), source }
 }
 
 #[allow(unsafe_code)]

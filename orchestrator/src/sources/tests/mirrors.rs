@@ -92,6 +92,14 @@ fn what_is_missing_is_named_and_leaves_no_mirror() {
     let error = sources.resolve(&spec(&place.path().join("no"), "main"), &quiet).unwrap_err();
     assert!(error.to_string().contains("no"), "{error}");
     assert!(names(&sources.store.mirrors()).is_empty());
+    std::fs::create_dir(place.path().join("plain")).unwrap();
+    for name in ["no", "plain"] {
+        let path = place.path().join(name);
+        for url in [path.clone(), format!("file://{}", path.display()).into()] {
+            let error = sources.resolve(&spec(&url, "main"), &quiet).unwrap_err();
+            assert_eq!(error.cause(), Cause::Input, "{error}");
+        }
+    }
     let upstream = place.path().join("up");
     let repo = Repository::init_bare(&upstream).unwrap();
     let id = commit(&repo, "main", &[("f", "x")]);
