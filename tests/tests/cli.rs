@@ -264,6 +264,24 @@ fn a_build_that_nobody_listens_to_goes_on() {
 }
 
 #[test]
+fn an_image_that_is_not_there_is_told_before_anything_of_the_definitions() {
+    let sampled = Sampled::new();
+    sampled.scratch.file("VERSION", "version: 8\n");
+    sampled.scratch.file("all.morph", "name: all\nkind: junk\n");
+    let said = sampled.outcrop(&["boot", "x.squashfs"]).fails(2);
+    assert!(said.stderr.starts_with("outcrop: there is no image x.squashfs"), "{}", said.stderr);
+}
+
+#[test]
+fn a_number_of_guests_that_nobody_means_is_refused() {
+    let sampled = Sampled::new();
+    for number in ["0", "1025", "99999999999", "-1"] {
+        let guests = format!("--guests={number}");
+        sampled.outcrop(&["build", "all", &guests]).fails(2).says("--guests");
+    }
+}
+
+#[test]
 fn an_unknown_component_suggests_a_near_name() {
     let sampled = Sampled::new();
     let examples = outcrop_tests::examples().join("minimal").display().to_string();

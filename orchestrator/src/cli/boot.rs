@@ -15,6 +15,7 @@ use super::context::{Context, DefinitionsArguments};
 use super::error::{CommandError, CommandResult};
 use super::guests;
 use super::interrupt::run_interruptible;
+use super::project::Project;
 use super::tree;
 
 /// Boot a built system, or an exported image, in QEMU
@@ -55,12 +56,15 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
+    let path = Path::new(&arguments.target);
+    if !path.is_file() {
+        check_component(arguments)?;
+    }
     let context = Context::open()?;
     let arch = arguments.definitions.arch.as_deref().unwrap_or(std::env::consts::ARCH);
     let kit = Kits::new(context.store.kits()).current(arch)?;
     context.store.hold(kit.directory())?;
     let run = context.run_directory()?;
-    let path = Path::new(&arguments.target);
     let image = if path.is_file() {
         path.to_owned()
     } else {
@@ -79,6 +83,21 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             }
             Some(command) => scripted(&options, command, limit, arguments.console).await,
         }
+    })
+}
+
+/// Whoever meant an image is told first that there is none, whatever the definitions are like.
+fn check_component(arguments: &Arguments) -> CommandResult {
+    let target = &arguments.target;
+    if !tree::is_component_name(target, &arguments.definitions)? {
+        return Ok(());
+    }
+    Project::of(target, &arguments.definitions).map(drop).map_err(|mut error| {
+        error.message = format!(
+            "there is no image {target}, and it cannot be taken for a component: {}",
+            error.message
+        );
+        error
     })
 }
 

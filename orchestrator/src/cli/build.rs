@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::builder::RangedU64ValueParser;
+
 use crate::build::event::{Event, Observer, human_duration};
 use crate::build::gather::Missing;
 use crate::build::plan::Resolved;
@@ -19,6 +21,9 @@ use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
 use super::project::{Project, exit_of};
 
+/// More are a slip of the finger: each guest takes memory and a processor.
+const MOST_GUESTS: u64 = 1024;
+
 /// Build a system, a stratum or a chunk, with everything that it needs
 ///
 /// Each chunk is built natively in a fresh QEMU guest. What the store has is not built again; what
@@ -32,7 +37,8 @@ pub struct Arguments {
     target: TargetArguments,
 
     /// Guests at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_GUESTS))]
     guests: Option<usize>,
 
     /// How guests reach their sysroots

@@ -123,8 +123,20 @@ pub fn find_component(
     let key = resolved.key(resolved.target)?;
     context.store.held_artifact(&key)?.ok_or_else(|| {
         CommandError::input(format!("{name} is not built (its key is {key})"))
-            .hint(format!("build it with: outcrop build {name}"))
+            .hint(format!("build it with: {}", build_command(name, definitions)))
     })
+}
+
+/// How the same component is built.
+fn build_command(name: &str, arguments: &DefinitionsArguments) -> String {
+    let mut command = format!("outcrop build {name}");
+    if arguments.definitions != Path::new(".") {
+        command += &format!(" --definitions {}", arguments.definitions.display());
+    }
+    if let Some(arch) = &arguments.arch {
+        command += &format!(" --arch {arch}");
+    }
+    command
 }
 
 /// The tree of a positional argument: a built component, an artifact's key, or a layer.
@@ -142,6 +154,11 @@ pub fn open_target(
         stack_alone(&[artifact]).map_err(CommandError::from)?
     };
     Ok(Sysroot::new(layers, Options::default())?)
+}
+
+/// Whether a positional argument can only be a component.
+pub fn is_component_name(target: &str, definitions: &DefinitionsArguments) -> CommandResult<bool> {
+    Ok(!target.starts_with("artifact:") && !is_layer(target, definitions)?)
 }
 
 const SCHEMES: [&str; 5] = ["git:", "dir:", "list:", "tar:", "oci:"];
@@ -181,4 +198,24 @@ fn is_component(name: &str, arguments: &DefinitionsArguments) -> bool {
     arguments.definitions.join("VERSION").is_file()
         && definitions::load::load(&arguments.definitions)
             .is_ok_and(|loaded| loaded.select(name).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_builds_has_what_it_was_asked_with() {
+        let command = |definitions: &str, arch: Option<&str>| {
+            let arch = arch.map(str::to_owned);
+            let arguments = DefinitionsArguments { definitions: definitions.into(), arch };
+            build_command("um", &arguments)
+        };
+        assert_eq!(command(".", None), "outcrop build um");
+        assert_eq!(command("d2", None), "outcrop build um --definitions d2");
+        assert_eq!(
+            command("d2", Some("x86_64")),
+            "outcrop build um --definitions d2 --arch x86_64"
+        );
+    }
 }
