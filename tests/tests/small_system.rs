@@ -165,3 +165,37 @@ fn a_system_has_what_it_selects_and_nothing_else() {
     assert_eq!(cat("/usr/share/it/template.h"), "header\n");
     assert_eq!(cat("/etc/seen"), "/usr/lib\n/usr/share\n");
 }
+
+#[test]
+fn a_chunk_that_hides_a_directory_of_another_one_is_told() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (low, high) = (fresh_name("low"), fresh_name("high"));
+    let needs = [low.as_str()];
+    let chunks = [
+        (
+            low.as_str(),
+            &[][..],
+            "mkdir -p \"$DESTDIR/etc/hidden\"; echo 1 > \"$DESTDIR/etc/hidden/f\"\n",
+        ),
+        (
+            high.as_str(),
+            &needs[..],
+            "mkdir -p \"$DESTDIR/etc\"; echo 2 > \"$DESTDIR/etc/hidden\"\n",
+        ),
+    ];
+    let definitions = tree(&scratch, &chunks);
+    scratch.directory_of("defs/systems/both.morph");
+    scratch.file(
+        "defs/systems/both.morph",
+        "name: both\nkind: system\narch: x86_64\nstrata:\n- morph: strata/all.morph\n",
+    );
+    let said = run(command("build", &definitions).arg("systems/both")).ok();
+    let told =
+        said.stderr.lines().filter(|line| line.contains("systems/both: /etc/hidden: the file of"));
+    assert_eq!(told.count(), 1, "{}", said.stderr);
+    let log = run(command("log", &definitions).arg("systems/both")).ok().stdout;
+    assert!(log.contains("# /etc/hidden: the file of"), "{log}");
+}

@@ -253,29 +253,33 @@ fn overlaps_name_both_owners() {
             .file("/same", "equal")
             .file("/d/differs", "abc")
             .file("/d/replaced/f", "")
+            .file("/d/grown", "")
             .symlink("/l", "x")
             .file("/gone", "1"),
         MemoryLayer::new("high")
             .file("/same", "equal")
             .file("/d/differs", "abd")
             .file("/d/replaced", "")
+            .file("/d/grown/f", "")
             .symlink("/l", "y")
             .whiteout("/gone"),
         MemoryLayer::new("top").file("/gone", "2"),
     ]);
-    let told: Vec<_> = sysroot
-        .overlaps()
-        .unwrap()
-        .into_iter()
-        .map(|o| (String::from_utf8(o.path).unwrap(), o.shown, o.hidden, o.hidden_kind))
-        .collect();
+    let told = |overlaps: Vec<super::super::Overlap>| -> Vec<_> {
+        let told = |o: super::super::Overlap| {
+            (String::from_utf8(o.path).unwrap(), o.shown, o.hidden, o.hidden_kind)
+        };
+        overlaps.into_iter().map(told).collect()
+    };
     let pair = |path: &str, kind| (path.to_owned(), "high".to_owned(), "low".to_owned(), kind);
     let expected = [
         pair("/d/differs", Kind::File),
+        pair("/d/grown", Kind::File),
         pair("/d/replaced", Kind::Directory),
         pair("/l", Kind::Symlink),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(told(sysroot.overlaps().unwrap()), expected);
+    assert_eq!(told(sysroot.replaced_directories().unwrap()), expected[1..3]);
 }
 
 #[test]
