@@ -332,6 +332,24 @@ fn overlaps_can_be_a_check() {
     sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "app.tar.xz"]).fails(1);
     sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "list:nodes.list"]).fails(1);
     sampled.outcrop(&["overlaps", "--check", "-l", "base.tar", "-l", "git:src@/usr/src"]).ok();
+    sampled.outcrop(&["overlaps", "--check", "base.tar", "git:src@/usr/src"]).ok();
+    sampled.outcrop(&["overlaps"]).fails(2).says("nothing to look at was named");
+}
+
+#[test]
+fn overlaps_of_targets_as_json() {
+    let said = Sampled::new().outcrop(&["overlaps", "base.tar", "list:nodes.list", "--json"]).ok();
+    let of_bin = said
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .find(|value| value["path"] == "/bin")
+        .unwrap();
+    let expected = serde_json::json!({
+        "path": "/bin", "shown": "nodes.list", "shown_kind": "symlink",
+        "hidden": "base.tar", "hidden_kind": "directory",
+    });
+    assert_eq!(of_bin, expected);
 }
 
 #[test]

@@ -57,10 +57,31 @@ pub fn open_tree(context: &Context, arguments: &TreeArguments) -> CommandResult<
         layers.extend(stack_alone(&[artifact]).map_err(CommandError::from)?);
     }
     if layers.is_empty() {
-        return Err(CommandError::input("nothing to look at was named")
-            .hint("name a layer with --layer SPEC, or a built component with --system NAME"));
+        return Err(nothing_named());
     }
     Ok(Opened { layers, specs })
+}
+
+fn nothing_named() -> CommandError {
+    CommandError::input("nothing to look at was named")
+        .hint("name a layer with --layer SPEC, or a built component with --system NAME")
+}
+
+/// What the arguments name, and over it positional arguments, lowest first.
+pub fn open_layers_and_targets(
+    context: &Context,
+    arguments: &TreeArguments,
+    targets: &[String],
+) -> CommandResult<Vec<Arc<dyn Layer>>> {
+    let names_none = arguments.layers.is_empty() && arguments.system.is_none();
+    let mut layers = match targets {
+        [_, ..] if names_none => Vec::new(),
+        _ => open_layers(context, arguments)?,
+    };
+    for target in targets {
+        layers.extend(open_target_layers(context, target, &arguments.definitions)?);
+    }
+    Ok(layers)
 }
 
 pub fn open_specs(context: &Context, specs: &[String]) -> CommandResult<Vec<Arc<dyn Layer>>> {
@@ -145,20 +166,28 @@ pub fn open_target(
     target: &str,
     definitions: &DefinitionsArguments,
 ) -> CommandResult<Sysroot> {
-    let layers = if let Some(key) = target.strip_prefix("artifact:") {
-        stack_alone(&[find_artifact(context, key)?]).map_err(CommandError::from)?
-    } else if is_layer(target, definitions)? {
-        open_specs(context, &[target.to_owned()])?
-    } else {
-        let artifact = find_component(context, target, definitions)?;
-        stack_alone(&[artifact]).map_err(CommandError::from)?
-    };
+    let layers = open_target_layers(context, target, definitions)?;
     Ok(Sysroot::new(layers, Options::default())?)
 }
 
 /// Whether a positional argument can only be a component.
 pub fn is_component_name(target: &str, definitions: &DefinitionsArguments) -> CommandResult<bool> {
     Ok(!target.starts_with("artifact:") && !is_layer(target, definitions)?)
+}
+
+fn open_target_layers(
+    context: &Context,
+    target: &str,
+    definitions: &DefinitionsArguments,
+) -> CommandResult<Vec<Arc<dyn Layer>>> {
+    if let Some(key) = target.strip_prefix("artifact:") {
+        return stack_alone(&[find_artifact(context, key)?]).map_err(CommandError::from);
+    }
+    if is_layer(target, definitions)? {
+        return open_specs(context, &[target.to_owned()]);
+    }
+    let artifact = find_component(context, target, definitions)?;
+    stack_alone(&[artifact]).map_err(CommandError::from)
 }
 
 const SCHEMES: [&str; 5] = ["git:", "dir:", "list:", "tar:", "oci:"];
