@@ -49,8 +49,9 @@ work() {
     busybox mount -o bind /dev /root/dev
     busybox mount -t tmpfs none /root/tmp
     busybox mount -o bind /bench /root/bench
-    busybox chroot /root /bin/sh -c 'rm -rf /work; mkdir /work'
     export PATH=/usr/local/bin:/usr/bin:/bin HOME=/tmp
+    # An earlier guest that was killed may have left something.
+    busybox chroot /root /bin/sh -c 'rm -rf /work; mkdir /work'
     step find-cold 'find /usr -ls | wc -l > /tmp/names'
     mark "find-cold count $(busybox cat /root/tmp/names)"
     step find-warm 'find /usr -ls | wc -l > /tmp/names'
