@@ -85,7 +85,8 @@ impl Machine {
     /// Boots it, and gives its marks when it has powered off.
     pub fn run(&self, share: &Share) -> Result<Marks> {
         let mut command = as_user("timeout");
-        command.args([LIMIT, "qemu-system-x86_64"]);
+        // In the foreground, so that an interrupt of the benchmark ends QEMU too.
+        command.args(["--foreground", LIMIT, "qemu-system-x86_64"]);
         self.describe(&mut command);
         attach(&mut command, share);
         let name = match share {
