@@ -110,13 +110,12 @@ impl Adapter {
 
 impl fuser::Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let mut wanted = InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
-            | InitFlags::FUSE_PARALLEL_DIROPS
+        let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
         wanted |= if self.caching.keep_cache {
-            InitFlags::FUSE_CACHE_SYMLINKS
+            // What a listing tells is of use only to a kernel that may remember it.
+            InitFlags::FUSE_CACHE_SYMLINKS | InitFlags::FUSE_DO_READDIRPLUS
         } else {
             InitFlags::FUSE_AUTO_INVAL_DATA
         };

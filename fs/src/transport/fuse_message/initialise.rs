@@ -22,7 +22,6 @@ impl Features {
     pub(crate) const BIG_WRITES: Features = Features(1 << 5);
     pub(crate) const AUTO_INVAL_DATA: Features = Features(1 << 12);
     pub(crate) const DO_READDIRPLUS: Features = Features(1 << 13);
-    pub(crate) const READDIRPLUS_AUTO: Features = Features(1 << 14);
     pub(crate) const ASYNC_DIO: Features = Features(1 << 15);
     pub(crate) const NO_OPEN_SUPPORT: Features = Features(1 << 17);
     pub(crate) const PARALLEL_DIROPS: Features = Features(1 << 18);

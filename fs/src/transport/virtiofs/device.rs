@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rustix::io::FdFlags;
@@ -27,11 +28,14 @@ use vmm_sys_util::event::{
 };
 
 use super::guest_memory::GuestReply;
+use super::patience::Patience;
 use super::session::{LONGEST_REQUEST, SHORTEST_REQUEST, Session};
 
 /// Forgets go through a queue of their own, everything else through the other. Guests have one
 /// processor, so that more queues would only wait for each other.
 const QUEUES: usize = 2;
+/// The queue, and thread, of the requests that somebody in the guest waits for.
+const REQUESTS: usize = 1;
 /// What QEMU is told to make, and what a transfer of 1 MiB in pages needs.
 const QUEUE_SIZE: usize = 1024;
 
@@ -42,6 +46,8 @@ pub(super) struct Device {
     memory: Memory,
     event_index: AtomicBool,
     exit_events: Mutex<Vec<RawFd>>,
+    /// Of the queue of requests; only its thread locks it.
+    patience: Mutex<Patience>,
 }
 
 thread_local! {
@@ -56,6 +62,7 @@ impl Device {
             memory,
             event_index: AtomicBool::new(false),
             exit_events: Mutex::default(),
+            patience: Mutex::default(),
         }
     }
 
@@ -85,6 +92,23 @@ impl Device {
             if vring.needs_notification().map_err(io::Error::other)? {
                 vring.signal_used_queue()?;
             }
+        }
+    }
+
+    /// Answers requests for as long as they come close after each other.
+    fn serve_awake(&self, vring: &VringRwLock) -> io::Result<()> {
+        let mut patience = self.patience.lock();
+        loop {
+            let mut now = Instant::now();
+            if self.serve(vring)? {
+                let found = std::mem::replace(&mut now, Instant::now());
+                patience.answered(found, now);
+            }
+            if !patience.waits(now) || self.session.is_closed() {
+                return Ok(());
+            }
+            rustix::thread::sched_yield();
+            patience.gave_way(now, Instant::now());
         }
     }
 
@@ -189,7 +213,7 @@ impl VhostUserBackend for Device {
         event: u16,
         _: EventSet,
         vrings: &[VringRwLock],
-        _: usize,
+        thread: usize,
     ) -> io::Result<()> {
         let Some(vring) = vrings.get(usize::from(event)) else { return Ok(()) };
         if !self.event_index.load(Ordering::Relaxed) {
@@ -199,7 +223,11 @@ impl VhostUserBackend for Device {
         // Notifications are off while we look anyway; what came before they are on again is seen.
         loop {
             vring.disable_notification().map_err(io::Error::other)?;
-            self.serve(vring)?;
+            if thread == REQUESTS {
+                self.serve_awake(vring)?;
+            } else {
+                self.serve(vring)?;
+            }
             if !vring.enable_notification().map_err(io::Error::other)? {
                 return Ok(());
             }

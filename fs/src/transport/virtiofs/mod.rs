@@ -14,6 +14,7 @@ mod guest_memory;
 mod holds;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
+mod patience;
 mod server;
 mod session;
 mod tally;

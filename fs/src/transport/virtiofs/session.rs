@@ -265,8 +265,6 @@ impl Session {
             Features::ASYNC_DIO,
             Features::BIG_WRITES,
             Features::PARALLEL_DIROPS,
-            Features::DO_READDIRPLUS,
-            Features::READDIRPLUS_AUTO,
             Features::HANDLE_KILLPRIV_V2,
             Features::INIT_EXT,
         ]
@@ -276,6 +274,7 @@ impl Session {
             Features::CACHE_SYMLINKS
                 .with(Features::NO_OPENDIR_SUPPORT)
                 .with(Features::NO_OPEN_SUPPORT)
+                .with(Features::DO_READDIRPLUS)
         } else {
             Features::AUTO_INVAL_DATA
         });

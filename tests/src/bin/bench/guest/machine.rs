@@ -15,7 +15,7 @@ const LIMIT: &str = "600";
 const MEMORY: &str = "1024M";
 /// As the kit's recipe has it (docs/guests.md), and so that every mark gets into the kernel's log.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet mitigations=off i8042.noaux i8042.nokbd \
-                                8250.nr_uarts=1 cryptomgr.notests audit=0 lsm= norandmaps no_timer_check \
+                                8250.nr_uarts=1 cryptomgr.notests audit=0 lsm= norandmaps init_on_alloc=0 no_timer_check \
                                 printk.devkmsg=on log_buf_len=1M rdinit=/bench/init";
 
 /// How the tree gets into the guest.
