@@ -164,7 +164,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
         Some(plan) => plan.finish(&context, &sysroot, ended),
         None => ended,
     };
-    match result {
+    let result = match result {
         Err(error) if arguments.background => {
             record.leave_error(&error);
             // Said by `outcrop unmount`: nobody reads what is printed here.
@@ -174,7 +174,10 @@ fn serve(arguments: &Arguments) -> CommandResult {
             record.forget_empty_log();
             result
         }
-    }
+    };
+    // Ends the waiting of `outcrop unmount`: to give back the spool's memory takes a while.
+    drop(run);
+    result
 }
 
 /// What is to be captured may still be made in the mount, where nothing is in its way.

@@ -12,7 +12,7 @@ use super::error::{CommandError, CommandResult};
 use super::mount::{MountRecord, find_record};
 
 /// How often the server is looked for while it finishes.
-const INTERVAL: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Unmount, and wait until the capture (if one was asked for) is written
 ///
