@@ -12,7 +12,7 @@ use crate::transport::caching::Caching;
 use crate::transport::fuse_message::request_bytes::*;
 
 const PROCESSES: usize = 6;
-const ROUNDS: usize = 10_000;
+const ROUNDS: usize = 3_000;
 /// Bytes of each shared file that belong to one process.
 const SLOT: usize = 100;
 /// Files of layers that all processes write to, each in its slot.
