@@ -8,7 +8,7 @@ use super::Sysroot;
 use super::access::{now, writable};
 use super::changes::{Body, Changes, Node, is_lower};
 use super::create::TARGET_MAX;
-use super::file::FileData;
+use super::file::{FileData, Reader, read_lower};
 use crate::error::{Errno, Result};
 use crate::filesystem::{SetAttributes, SetTime, SetXattr};
 use crate::node::{Attributes, Ino, Kind, ROOT_INO, Xattrs};
@@ -139,61 +139,91 @@ impl Sysroot {
     }
 
     pub(super) fn turn_into(&self, ino: Ino, kind: Kind) -> Result<()> {
-        let old = self.attributes_of(&self.changes.read(), ino)?.meta;
-        if old.kind.is_directory() || kind.is_directory() {
-            return Err(Errno::ISDIR.into());
+        loop {
+            let data = if kind == Kind::Symlink { self.own_data(ino) } else { None };
+            // Nobody writes to a file from when its content is read until it is a symlink.
+            let reader = data.as_ref().map(|data| data.reader());
+            let mut changes = self.changes.write();
+            let old = self.attributes_of(&changes, ino)?.meta;
+            if old.kind.is_directory() || kind.is_directory() {
+                return Err(Errno::ISDIR.into());
+            }
+            self.check_writable(&changes, ino)?;
+            let (body, size) = match (old.kind, kind) {
+                (from, to) if from == to => return Ok(()),
+                (Kind::File, Kind::Symlink) => {
+                    if !has_data(&changes, ino, data.as_ref()) {
+                        continue;
+                    }
+                    let target = self.target_in_file(ino, old.size, reader.as_ref())?;
+                    (Body::Target(target.into()), old.size)
+                }
+                (Kind::Symlink, Kind::File) => {
+                    let own = self.own_target(&changes, ino)?;
+                    let target = own.map_or_else(|| self.lower_target(ino), Ok)?;
+                    let spool = self.spool.as_ref().ok_or(Errno::ROFS)?;
+                    let data = FileData::empty(Arc::clone(spool));
+                    data.write().write(0, &target)?;
+                    (Body::Data(Arc::new(data)), target.len() as u64)
+                }
+                (_, Kind::Symlink) => return Err(Errno::INVAL.into()),
+                (_, kind) => (self.new_body(kind)?, 0),
+            };
+            let node = self.copy_up(&mut changes, ino)?;
+            let replaced = std::mem::replace(&mut node.body, body);
+            node.meta.kind = kind;
+            node.meta.size = size;
+            node.ctime = now();
+            drop(changes);
+            drop(reader);
+            drop(replaced);
+            return Ok(());
         }
-        let (body, size) = match (old.kind, kind) {
-            (from, to) if from == to => return self.check_writable(&self.changes.read(), ino),
-            (Kind::File, Kind::Symlink) => {
-                let target = self.target_in_file(ino, old.size)?;
-                let size = target.len() as u64;
-                (Body::Target(target.into()), size)
-            }
-            (Kind::Symlink, Kind::File) => {
-                let target = self.target(ino)?;
-                let spool = self.spool.as_ref().ok_or(Errno::ROFS)?;
-                let data = FileData::empty(Arc::clone(spool));
-                data.write().write(0, &target)?;
-                (Body::Data(Arc::new(data)), target.len() as u64)
-            }
-            (_, Kind::Symlink) => return Err(Errno::INVAL.into()),
-            (_, kind) => (self.new_body(kind)?, 0),
-        };
-        let mut changes = self.changes.write();
-        self.check_writable(&changes, ino)?;
-        let node = self.copy_up(&mut changes, ino)?;
-        let replaced = std::mem::replace(&mut node.body, body);
-        node.meta.kind = kind;
-        node.meta.size = size;
-        node.ctime = now();
-        drop(changes);
-        drop(replaced);
-        Ok(())
     }
 
-    /// A file's content as the target of a symlink.
-    fn target_in_file(&self, ino: Ino, size: u64) -> Result<Vec<u8>> {
+    /// The data of a file that was written to.
+    fn own_data(&self, ino: Ino) -> Option<Arc<FileData>> {
+        match &self.changes.read().nodes.get(&ino)?.body {
+            Body::Data(data) => Some(Arc::clone(data)),
+            _ => None,
+        }
+    }
+
+    /// A file's content as the target of a symlink; of a file that was never written to without a
+    /// reader.
+    fn target_in_file(&self, ino: Ino, size: u64, reader: Option<&Reader<'_>>) -> Result<Vec<u8>> {
         let length = usize::try_from(size).map_err(|_| Errno::NAMETOOLONG)?;
         if length > TARGET_MAX {
             return Err(Errno::NAMETOOLONG.into());
         }
         let mut target = vec![0; length];
-        let read = self.read_data(ino, 0, &mut target)?;
-        target.truncate(read);
+        match reader {
+            Some(reader) => reader.read(&self.tree, 0, &mut target)?,
+            None => {
+                let source = self.tree.origin(ino).ok_or(Errno::STALE)?;
+                read_lower(self.tree.layer(source)?, source, 0, &mut target)?;
+            }
+        }
         check_target(&target)?;
         Ok(target)
     }
 
     pub(super) fn target(&self, ino: Ino) -> Result<Vec<u8>> {
-        let changes = self.changes.read();
+        let own = self.own_target(&self.changes.read(), ino)?;
+        own.map_or_else(|| self.lower_target(ino), Ok)
+    }
+
+    /// A symlink's target, unless it is the lower tree's.
+    fn own_target(&self, changes: &Changes, ino: Ino) -> Result<Option<Vec<u8>>> {
         match changes.nodes.get(&ino) {
-            Some(node) if node.meta.kind != Kind::Symlink => return Err(Errno::INVAL.into()),
-            Some(Node { body: Body::Target(target), .. }) => return Ok(target.to_vec()),
-            None if !is_lower(ino) => return Err(Errno::STALE.into()),
-            _ => {}
+            Some(node) if node.meta.kind != Kind::Symlink => Err(Errno::INVAL.into()),
+            Some(Node { body: Body::Target(target), .. }) => Ok(Some(target.to_vec())),
+            None if !is_lower(ino) => Err(Errno::STALE.into()),
+            _ => Ok(None),
         }
-        drop(changes);
+    }
+
+    fn lower_target(&self, ino: Ino) -> Result<Vec<u8>> {
         if self.tree.metadata(ino)?.kind != Kind::Symlink {
             return Err(Errno::INVAL.into());
         }
@@ -209,11 +239,12 @@ impl Sysroot {
         size: impl FnOnce(u64) -> u64,
     ) -> Result<()> {
         let mut changes = self.changes.write();
-        let node = changes.node_mut(ino)?;
-        match &node.body {
-            Body::Data(current) if Arc::ptr_eq(current, data) => {}
-            _ => return Err(Errno::STALE.into()),
+        if !has_data(&changes, ino, Some(data)) {
+            // Something else since, such as a symlink.
+            check_file(self.kind_of(&changes, ino)?)?;
+            return Err(Errno::STALE.into());
         }
+        let node = changes.node_mut(ino)?;
         node.meta.size = size(node.meta.size);
         node.touch(now());
         Ok(())
@@ -253,6 +284,15 @@ impl Sysroot {
         };
         check_file(meta.kind)?;
         Ok(meta.size)
+    }
+}
+
+/// Whether this is a file's data now; `None` for a file that was never written to.
+fn has_data(changes: &Changes, ino: Ino, data: Option<&Arc<FileData>>) -> bool {
+    match (changes.nodes.get(&ino).map(|node| &node.body), data) {
+        (Some(Body::Data(current)), Some(data)) => Arc::ptr_eq(current, data),
+        (Some(Body::Data(_)), None) | (_, Some(_)) => false,
+        (_, None) => true,
     }
 }
 

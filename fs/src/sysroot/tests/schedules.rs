@@ -170,6 +170,46 @@ fn a_truncation_comes_before_or_after_a_write() {
 }
 
 #[test]
+fn what_was_written_is_in_the_symlink_that_a_file_becomes() {
+    explore(|| {
+        let tree = tree();
+        let (low, own) = (ino(&tree, "/low"), file(&tree, b"own"));
+        tree.write(own, 0, b"aaaaaaaa").unwrap();
+        let tree = &tree;
+        for file in [low, own] {
+            let written = thread::scope(|scope| {
+                let writer = scope.spawn(move || tree.write(file, 6, b"BBB"));
+                scope.spawn(move || tree.change_kind(file, Kind::Symlink).unwrap());
+                writer.join().unwrap()
+            });
+            assert_one_of(&written, &[Errno::INVAL]);
+            let expected: &[u8] = if written.is_ok() { b"aaaaaaBBB" } else { b"aaaaaaaa" };
+            assert_eq!(tree.read_link(file).unwrap(), expected);
+        }
+        tree.forget(own, 1);
+        ended(tree);
+    });
+}
+
+#[test]
+fn a_symlink_becomes_a_file_once() {
+    explore(|| {
+        let layer = MemoryLayer::new("low").symlink("/link", "target");
+        let tree = writable(vec![layer]);
+        let link = ino(&tree, "/link");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                tree.change_kind(link, Kind::File).unwrap();
+                tree.write(link, 0, b"TAR").unwrap();
+            });
+            scope.spawn(|| tree.change_kind(link, Kind::File).unwrap());
+        });
+        ended(&tree);
+        assert_eq!(content(&tree, "/link"), b"TARget");
+    });
+}
+
+#[test]
 fn ranges_are_claimed_punched_and_copied_at_once() {
     explore(|| {
         let tree = tree();
