@@ -174,7 +174,6 @@ impl Sysroot {
             Allocate::ReserveKeepSize => {
                 let size = self.file_size(ino)?;
                 writer.claim(offset, length.min(size.saturating_sub(offset)))?;
-                return Ok(());
             }
             Allocate::PunchHole | Allocate::ZeroRange | Allocate::ZeroRangeKeepSize => {
                 writer.remove(offset, length);

@@ -225,6 +225,18 @@ fn statistics_of_a_read_only_tree_are_what_it_holds() {
     assert_eq!((told.free_files, told.free_blocks), (0, 0));
 }
 
+#[test]
+fn allocating_within_the_size_sets_the_times_too() {
+    let sysroot = writable(vec![MemoryLayer::new("low").file("/f", "0123456789")]);
+    let file = ino(&sysroot, "/f");
+    let before = stat(&sysroot, "/f");
+    sysroot.allocate(file, 0, 4, Allocate::ReserveKeepSize).unwrap();
+    let after = stat(&sysroot, "/f");
+    assert_ne!(after.meta.mtime, before.meta.mtime);
+    assert_ne!(after.ctime, before.ctime);
+    assert_eq!(content(&sysroot, "/f"), b"0123456789");
+}
+
 /// A file system of one MiB, gone with the value; `None` where mounting is not allowed.
 struct SmallDisk(tempfile::TempDir);
 
