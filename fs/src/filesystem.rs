@@ -24,7 +24,7 @@ pub enum SetTime {
 /// Changes of a node's attributes; `None` leaves a field as it is. An empty change is legal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SetAttributes {
-    /// The 12 permission bits.
+    /// The 12 permission bits; `EOPNOTSUPP` for a symlink, whose mode is always 0777.
     pub mode: Option<u16>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -280,7 +280,8 @@ pub trait Filesystem: Send + Sync {
     }
 
     /// Turns a node that is not a directory into another kind, keeping its metadata, xattrs and
-    /// names; a file that becomes a symlink keeps its content as the target. Only a view that
+    /// names; a file that becomes a symlink keeps its content as the target, and its mode is then
+    /// 0777. Only a view that
     /// shows nodes in disguise needs it: POSIX has no such operation.
     fn change_kind(&self, _ino: Ino, _kind: Kind) -> Result<()> {
         read_only()

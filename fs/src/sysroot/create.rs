@@ -17,6 +17,8 @@ use crate::node::{Attributes, Ino, Kind, Metadata};
 pub(super) const LINK_MAX: u32 = 65_000;
 /// Bytes of the longest symlink target (`PATH_MAX` without the final NUL).
 pub(super) const TARGET_MAX: usize = 4095;
+/// No symlink has another mode.
+pub(super) const SYMLINK_MODE: u16 = 0o777;
 const SETGID: u16 = 0o2000;
 
 /// What a new node is.
@@ -188,7 +190,7 @@ fn new_node(new: NewNode, directory: &Metadata, place: Place) -> Node {
     let now = now();
     let inherits = directory.mode & SETGID != 0;
     let mut mode = match new.kind {
-        Kind::Symlink => 0o777,
+        Kind::Symlink => SYMLINK_MODE,
         _ => new.creation.mode & 0o7777,
     };
     if inherits && new.kind.is_directory() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Sysroot;
 use super::access::{now, writable};
 use super::changes::{Body, Changes, Node, is_lower};
-use super::create::TARGET_MAX;
+use super::create::{SYMLINK_MODE, TARGET_MAX};
 use super::file::{FileData, Reader, read_lower};
 use crate::error::{Errno, Result};
 use crate::filesystem::{SetAttributes, SetTime, SetXattr};
@@ -33,6 +33,9 @@ impl Sysroot {
         }
         let mut changes = self.changes.write();
         self.check_writable(&changes, ino)?;
+        if set.mode.is_some() && self.kind_of(&changes, ino)? == Kind::Symlink {
+            return Err(Errno::OPNOTSUPP.into());
+        }
         self.copy_up(&mut changes, ino)?;
         if set.kill_privileges {
             self.kill_privileges(&mut changes, ino)?;
@@ -173,6 +176,9 @@ impl Sysroot {
             let replaced = std::mem::replace(&mut node.body, body);
             node.meta.kind = kind;
             node.meta.size = size;
+            if kind == Kind::Symlink {
+                node.meta.mode = SYMLINK_MODE;
+            }
             node.ctime = now();
             drop(changes);
             drop(reader);

@@ -33,8 +33,6 @@ const USER: &[u8] = b"user.";
 
 const FILE_MODE: u16 = 0o600;
 const DIRECTORY_MODE: u16 = 0o700;
-/// Of every symlink, as the core wants it.
-const SYMLINK_MODE: u16 = 0o777;
 const PERMISSION_BITS: u32 = 0o7777;
 const TYPE_BITS: u32 = 0o170000;
 /// Longest name in bytes that a 9p client reads from a listing: it gives up at a longer one, and
@@ -137,15 +135,13 @@ impl MappedView {
         if new != old && (new.is_directory() || old.is_directory()) {
             return Err(Errno::INVAL.into());
         }
-        // A symlink's permissions are nobody's to choose, once it is one.
-        if old != Kind::Symlink || new != Kind::Symlink {
-            let asked = (st_mode & PERMISSION_BITS) as u16;
-            let mode = if new == Kind::Symlink { SYMLINK_MODE } else { asked };
-            let changes = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
-            self.inner.set_attributes(ino, &changes)?;
-        }
         if new != old {
             self.inner.change_kind(ino, new)?;
+        }
+        // A symlink's permissions are nobody's to choose.
+        if new != Kind::Symlink {
+            let mode = Some((st_mode & PERMISSION_BITS) as u16);
+            self.inner.set_attributes(ino, &SetAttributes { mode, ..SetAttributes::default() })?;
         }
         self.early_devices.lock().remove(&ino);
         Ok(())

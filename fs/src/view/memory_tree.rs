@@ -399,6 +399,9 @@ impl Filesystem for MemoryTree {
             return Err(Errno::INVAL.into());
         }
         node.meta.kind = kind;
+        if kind == Kind::Symlink {
+            node.meta.mode = 0o777;
+        }
         if !matches!(kind, Kind::File | Kind::Symlink) {
             node.content.clear();
         }

@@ -292,6 +292,21 @@ fn a_file_turns_into_a_symlink_and_a_device_as_qemu_asks() {
 }
 
 #[test]
+fn a_symlinks_mode_is_nobodys_to_choose() {
+    let sysroot = writable(vec![MemoryLayer::new("low").symlink("/low", "target")]);
+    let made = sysroot.make_symlink(ROOT_INO, b"made", b"target", CREATION).unwrap().ino;
+    let turned = make_file(&sysroot, "/", "turned", b"target");
+    sysroot.change_kind(turned, Kind::Symlink).unwrap();
+    for link in [ino(&sysroot, "/low"), made, turned] {
+        let set = SetAttributes { mode: Some(0o600), uid: Some(5), ..SetAttributes::default() };
+        assert_errno(sysroot.set_attributes(link, &set), Errno::OPNOTSUPP);
+        let meta = sysroot.attributes(link).unwrap().meta;
+        assert_eq!(meta.mode, 0o777);
+        assert_ne!(meta.uid, 5, "all or nothing");
+    }
+}
+
+#[test]
 fn changed_paths_tell_what_came_went_and_changed() {
     let sysroot = sample();
     make_file(&sysroot, "/d", "new", b"x");
