@@ -134,23 +134,21 @@ impl MemoryLayer {
     }
 
     /// Lets the layer have a directory without describing it.
-    pub fn implied(mut self, path: &str) -> Self {
-        let at = self.find(path.as_bytes()).expect("a directory of the layer");
-        self.nodes[at].implied = true;
-        self
+    pub fn implied(self, path: impl AsRef<[u8]>) -> Self {
+        self.with(path, |node| node.implied = true)
     }
 
     pub fn opaque(self, path: impl AsRef<[u8]>) -> Self {
         self.with(path, |node| node.opaque = true)
     }
 
-    pub fn described(mut self, path: &[u8], mode: u16, xattr: Option<u8>) -> Self {
-        let at = self.find(path).expect("the node to describe");
-        self.nodes[at].meta.mode = mode;
-        if let Some(value) = xattr {
-            self.nodes[at].xattrs.insert(b"user.test".to_vec(), vec![value]);
-        }
-        self
+    /// Gives a node everything of `meta` that is not its kind or size.
+    pub fn described(self, path: impl AsRef<[u8]>, meta: Metadata, xattrs: Xattrs) -> Self {
+        self.with(path, |node| {
+            let (kind, size) = (node.meta.kind, node.meta.size);
+            node.meta = Metadata { kind, size, ..meta };
+            node.xattrs = xattrs;
+        })
     }
 
     pub fn mode(self, path: &str, mode: u16) -> Self {

@@ -3,7 +3,6 @@
 mod content;
 mod data;
 mod directories;
-mod generate;
 mod kept;
 mod layer;
 mod merge;

@@ -1,13 +1,40 @@
 //! The reference: a file tree as plain as it can be, without layers, spool or sharing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+mod layers;
 
 use crate::error::Errno;
-use crate::filesystem::{Allocate, Creation, Rename};
-use crate::node::{Kind, Xattrs};
+use crate::filesystem::{Allocate, Creation, Rename, SetAttributes, SetTime, SetXattr};
+use crate::node::{Kind, Timestamp, Xattrs};
+
+pub use layers::Said;
 
 pub type Id = usize;
 pub const ROOT: Id = 0;
+pub const CAPABILITY: &[u8] = b"security.capability";
+
+/// A time of a node. The model has no clock: what became "now" only has to be another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    At(Timestamp),
+    ChangedFrom(Timestamp),
+}
+
+impl Time {
+    fn change(&mut self) {
+        if let Time::At(time) = *self {
+            *self = Time::ChangedFrom(time);
+        }
+    }
+
+    fn set(&mut self, to: SetTime) {
+        match to {
+            SetTime::Now => self.change(),
+            SetTime::At(time) => *self = Time::At(time),
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -15,6 +42,9 @@ pub struct Node {
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
+    pub atime: Time,
+    pub mtime: Time,
+    pub ctime: Time,
     /// A file's content or a symlink's target.
     pub bytes: Vec<u8>,
     pub xattrs: Xattrs,
@@ -23,17 +53,35 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(kind: Kind, mode: u16, bytes: Vec<u8>) -> Node {
+    /// A node of a layer.
+    pub fn new(kind: Kind, mode: u16, bytes: Vec<u8>, mtime: Timestamp) -> Node {
         Node {
             kind,
             mode,
             uid: 0,
             gid: 0,
+            atime: Time::At(mtime),
+            mtime: Time::At(mtime),
+            ctime: Time::At(mtime),
             bytes,
             xattrs: Xattrs::new(),
             children: BTreeMap::new(),
             temporary: false,
         }
+    }
+
+    fn touch(&mut self) {
+        self.mtime.change();
+        self.ctime.change();
+    }
+
+    fn lose_privileges(&mut self) {
+        if self.kind.is_directory() {
+            return;
+        }
+        self.xattrs.remove(CAPABILITY);
+        let lost = if self.mode & 0o010 != 0 { 0o6000 } else { 0o4000 };
+        self.mode &= !lost;
     }
 }
 
@@ -47,7 +95,7 @@ type Outcome<T> = Result<T, Errno>;
 
 impl Model {
     pub fn new() -> Model {
-        Model { nodes: vec![Node::new(Kind::Directory, 0o755, vec![])] }
+        Model { nodes: vec![Node::new(Kind::Directory, 0o755, vec![], Timestamp::EPOCH)] }
     }
 
     pub fn find(&self, path: &[u8]) -> Option<Id> {
@@ -72,6 +120,17 @@ impl Model {
             }
         }
         links
+    }
+
+    fn put(&mut self, directory: Id, name: &[u8], id: Id) {
+        self.nodes[directory].children.insert(name.to_vec(), id);
+        self.nodes[directory].touch();
+    }
+
+    fn take(&mut self, directory: Id, name: &[u8]) {
+        let id = self.nodes[directory].children.remove(name).expect("a name that is there");
+        self.nodes[directory].touch();
+        self.nodes[id].ctime.change();
     }
 
     fn add(&mut self, node: Node) -> Id {
@@ -99,7 +158,9 @@ impl Model {
 
     fn created(&self, directory: Id, kind: Kind, bytes: Vec<u8>, creation: Creation) -> Node {
         let mode = if kind == Kind::Symlink { 0o777 } else { creation.mode };
-        let mut node = Node::new(kind, mode, bytes);
+        let mut node = Node::new(kind, mode, bytes, Timestamp::EPOCH);
+        node.touch();
+        node.atime.change();
         (node.uid, node.gid) = (creation.uid, creation.gid);
         let parent = &self.nodes[directory];
         if parent.mode & 0o2000 != 0 {
@@ -122,7 +183,7 @@ impl Model {
         self.free_name(directory, name)?;
         let node = self.created(directory, kind, bytes, creation);
         let id = self.add(node);
-        self.nodes[directory].children.insert(name.to_vec(), id);
+        self.put(directory, name, id);
         Ok(id)
     }
 
@@ -145,7 +206,8 @@ impl Model {
             return Err(Errno::NOENT);
         }
         self.nodes[id].temporary = false;
-        self.nodes[directory].children.insert(name.to_vec(), id);
+        self.nodes[id].ctime.change();
+        self.put(directory, name, id);
         Ok(())
     }
 
@@ -159,7 +221,7 @@ impl Model {
         if self.nodes[id].kind.is_directory() {
             return Err(Errno::ISDIR);
         }
-        self.nodes[directory].children.remove(name);
+        self.take(directory, name);
         Ok(())
     }
 
@@ -171,7 +233,7 @@ impl Model {
         if !self.nodes[id].children.is_empty() {
             return Err(Errno::NOTEMPTY);
         }
-        self.nodes[directory].children.remove(name);
+        self.take(directory, name);
         Ok(())
     }
 
@@ -207,8 +269,10 @@ impl Model {
             if is_directory(existing) && self.is_within(from.0, existing) {
                 return Err(Errno::INVAL);
             }
-            self.nodes[from.0].children.insert(from.1.to_vec(), existing);
-            self.nodes[to.0].children.insert(to.1.to_vec(), moved);
+            self.take(from.0, from.1);
+            self.take(to.0, to.1);
+            self.put(from.0, from.1, existing);
+            self.put(to.0, to.1, moved);
             return Ok(());
         }
         if let Some(existing) = existing {
@@ -221,8 +285,11 @@ impl Model {
                 _ => {}
             }
         }
-        self.nodes[from.0].children.remove(from.1);
-        self.nodes[to.0].children.insert(to.1.to_vec(), moved);
+        if existing.is_some() {
+            self.take(to.0, to.1);
+        }
+        self.take(from.0, from.1);
+        self.put(to.0, to.1, moved);
         Ok(())
     }
 
@@ -242,11 +309,13 @@ impl Model {
         let end = offset + data.len();
         bytes.resize(bytes.len().max(end), 0);
         bytes[offset..end].copy_from_slice(data);
+        self.nodes[id].touch();
         Ok(())
     }
 
     pub fn truncate(&mut self, id: Id, size: usize) -> Outcome<()> {
         self.file(id)?.resize(size, 0);
+        self.nodes[id].touch();
         Ok(())
     }
 
@@ -265,6 +334,7 @@ impl Model {
                 bytes[offset..end].fill(0);
             }
         }
+        self.nodes[id].touch();
         Ok(())
     }
 
@@ -303,66 +373,55 @@ impl Model {
             _ => node.bytes.clear(),
         }
         node.kind = kind;
+        if kind == Kind::Symlink {
+            node.mode = 0o777;
+        }
+        node.ctime.change();
         Ok(())
     }
-}
 
-/// What one layer says, in an order in which parents come first.
-#[derive(Debug, Clone)]
-pub enum Said {
-    Node { kind: Kind, mode: u16, bytes: Vec<u8>, xattr: Option<u8> },
-    Link { existing: Vec<u8> },
-    Whiteout,
-    Opaque,
-}
-
-impl Model {
-    /// Lays a layer over what is there, as docs/sysroot.md describes it.
-    pub fn lay(&mut self, layer: &[(Vec<u8>, Said)]) {
-        let mut own: HashMap<Vec<u8>, Id> = HashMap::new();
-        for (path, said) in layer {
-            match said {
-                Said::Whiteout => self.cut(path),
-                Said::Opaque => {
-                    if let Some(id) = self.find(path) {
-                        self.nodes[id].children.clear();
-                    }
-                }
-                _ => {}
+    pub fn set_attributes(&mut self, id: Id, set: &SetAttributes) -> Outcome<()> {
+        if let Some(size) = set.size {
+            self.truncate(id, size as usize)?;
+        }
+        if *set == SetAttributes::default() {
+            return Ok(());
+        }
+        let node = &mut self.nodes[id];
+        if node.kind == Kind::Symlink && set.mode.is_some() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        if set.kill_privileges {
+            node.lose_privileges();
+        }
+        node.mode = set.mode.unwrap_or(node.mode);
+        node.uid = set.uid.unwrap_or(node.uid);
+        node.gid = set.gid.unwrap_or(node.gid);
+        for (time, to) in [(&mut node.atime, set.atime), (&mut node.mtime, set.mtime)] {
+            if let Some(to) = to {
+                time.set(to);
             }
         }
-        for (path, said) in layer {
-            let id = match said {
-                Said::Whiteout | Said::Opaque => continue,
-                Said::Link { existing } => own[existing],
-                Said::Node { kind, mode, bytes, xattr } => {
-                    let mut node = Node::new(*kind, *mode, bytes.clone());
-                    if let Some(value) = xattr {
-                        node.xattrs.insert(b"user.test".to_vec(), vec![*value]);
-                    }
-                    match self.find(path) {
-                        Some(old) if kind.is_directory() && self.nodes[old].kind.is_directory() => {
-                            node.children = std::mem::take(&mut self.nodes[old].children);
-                            self.nodes[old] = node;
-                            own.insert(path.clone(), old);
-                            continue;
-                        }
-                        _ => self.add(node),
-                    }
-                }
-            };
-            own.insert(path.clone(), id);
-            self.cut(path);
-            let cut = path.iter().rposition(|byte| *byte == b'/').expect("an absolute path");
-            let parent = self.find(&path[..cut]).expect("parents come first");
-            self.nodes[parent].children.insert(path[cut + 1..].to_vec(), id);
-        }
+        node.ctime.change();
+        Ok(())
     }
 
-    fn cut(&mut self, path: &[u8]) {
-        let cut = path.iter().rposition(|byte| *byte == b'/').expect("an absolute path");
-        if let Some(parent) = self.find(&path[..cut]) {
-            self.nodes[parent].children.remove(&path[cut + 1..]);
+    pub fn set_xattr(&mut self, id: Id, name: &[u8], value: u8, how: SetXattr) -> Outcome<()> {
+        let node = &mut self.nodes[id];
+        match (how, node.xattrs.contains_key(name)) {
+            (SetXattr::Create, true) => return Err(Errno::EXIST),
+            (SetXattr::Replace, false) => return Err(Errno::NODATA),
+            _ => {}
         }
+        node.xattrs.insert(name.to_vec(), vec![value]);
+        node.ctime.change();
+        Ok(())
+    }
+
+    pub fn remove_xattr(&mut self, id: Id, name: &[u8]) -> Outcome<()> {
+        let node = &mut self.nodes[id];
+        node.xattrs.remove(name).ok_or(Errno::NODATA)?;
+        node.ctime.change();
+        Ok(())
     }
 }
