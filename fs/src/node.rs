@@ -20,6 +20,12 @@ pub struct Device {
     pub minor: u32,
 }
 
+impl Device {
+    /// Linux has 12 and 20 bits for device numbers (its `include/linux/kdev_t.h`).
+    pub const LARGEST_MAJOR: u32 = (1 << 12) - 1;
+    pub const LARGEST_MINOR: u32 = (1 << 20) - 1;
+}
+
 /// Seconds and nanoseconds since 1970-01-01 UTC; `seconds` may be negative, `nanoseconds` is
 /// always 0..=999_999_999 and counts forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -5,14 +5,13 @@
 use crate::filesystem::Allocate;
 use crate::node::Device;
 
-/// The kernel's own device numbers have 12 and 20 bits (`include/linux/kdev_t.h`).
-const LARGEST_MAJOR: u32 = (1 << 12) - 1;
-const LARGEST_MINOR: u32 = (1 << 20) - 1;
-
 /// The device as a kernel can know it. What does not fit cannot exist in any Linux file system; it
 /// is shown as the largest number rather than as somebody else's.
 pub(super) fn kernel_device(device: Device) -> Device {
-    Device { major: device.major.min(LARGEST_MAJOR), minor: device.minor.min(LARGEST_MINOR) }
+    Device {
+        major: device.major.min(Device::LARGEST_MAJOR),
+        minor: device.minor.min(Device::LARGEST_MINOR),
+    }
 }
 
 /// The kernel's 32-bit form of [`kernel_device`].
@@ -23,7 +22,7 @@ pub(super) fn encode_kernel_device(device: Device) -> u32 {
 
 pub(super) fn decode_kernel_device(encoded: u32) -> Device {
     Device {
-        major: (encoded >> 8) & LARGEST_MAJOR,
+        major: (encoded >> 8) & Device::LARGEST_MAJOR,
         minor: (encoded & 0xff) | ((encoded >> 12) & !0xff),
     }
 }
@@ -52,7 +51,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn kernel_devices_round_trip(major in 0..=LARGEST_MAJOR, minor in 0..=LARGEST_MINOR) {
+        fn kernel_devices_round_trip(major in 0..=Device::LARGEST_MAJOR, minor in 0..=Device::LARGEST_MINOR) {
             let device = Device { major, minor };
             prop_assert_eq!(decode_kernel_device(encode_kernel_device(device)), device);
         }
@@ -68,6 +67,6 @@ mod tests {
     fn devices_too_large_for_the_kernel_are_not_taken_for_others() {
         let shown =
             decode_kernel_device(encode_kernel_device(Device { major: 4096, minor: 1 << 20 }));
-        assert_eq!(shown, Device { major: LARGEST_MAJOR, minor: LARGEST_MINOR });
+        assert_eq!(shown, Device { major: Device::LARGEST_MAJOR, minor: Device::LARGEST_MINOR });
     }
 }

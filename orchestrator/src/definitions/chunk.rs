@@ -67,10 +67,6 @@ fn integration(
     integration
 }
 
-/// Largest device numbers of Linux: 12 and 20 bits (its `include/linux/kdev_t.h`).
-const MAX_MAJOR: u32 = (1 << 12) - 1;
-const MAX_MINOR: u32 = (1 << 20) - 1;
-
 fn devices(raw: Option<Vec<RawDevice>>, spot: &Spot, problems: &mut Collector) -> Vec<Device> {
     let mut devices = Vec::new();
     for (i, raw) in raw.unwrap_or_default().into_iter().enumerate() {
@@ -97,7 +93,10 @@ fn devices(raw: Option<Vec<RawDevice>>, spot: &Spot, problems: &mut Collector) -
             problems.error(spot, "a device needs `major` and `minor`");
             continue;
         }
-        let numbers = [("major", raw.major, MAX_MAJOR), ("minor", raw.minor, MAX_MINOR)];
+        let numbers = [
+            ("major", raw.major, outcrop_fs::node::Device::LARGEST_MAJOR),
+            ("minor", raw.minor, outcrop_fs::node::Device::LARGEST_MINOR),
+        ];
         for (field, number, most) in numbers {
             if let Some(number) = number.filter(|number| *number > most) {
                 let message = format!("Linux has no `{field}` {number}; it goes up to {most}");

@@ -81,10 +81,17 @@ fn device(text: &[u8]) -> Result<Device, String> {
     let mut parts = text.splitn(2, |&b| b == b':');
     let major = parts.next().and_then(|part| number(part, 10));
     let minor = parts.next().and_then(|part| number(part, 10));
-    match (major, minor) {
-        (Some(major), Some(minor)) => Ok(Device { major, minor }),
-        _ => Err(format!("'{}' is not MAJOR:MINOR", text.escape_ascii())),
+    let (Some(major), Some(minor)) = (major, minor) else {
+        return Err(format!("'{}' is not MAJOR:MINOR", text.escape_ascii()));
+    };
+    let numbers =
+        [("major", major, Device::LARGEST_MAJOR), ("minor", minor, Device::LARGEST_MINOR)];
+    for (name, number, most) in numbers {
+        if number > most {
+            return Err(format!("Linux has no {name} number {number}; it goes up to {most}"));
+        }
     }
+    Ok(Device { major, minor })
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u32> {
@@ -158,7 +165,7 @@ mod tests {
             symlink /bin 0777 0 0 usr/bin\n\
             link /c 0 0 0 /etc/a\\sb\n\
             char /dev/null 0666 0 0 1:3\n\
-            block /dev/b 0660 0 6 4294967295:300000\n\
+            block /dev/b 0660 0 6 4095:1048575\n\
             fifo /f 0600 0 0\n\
             socket /\\xff 0600 0 0\n";
         let nodes = parse(text).unwrap();
@@ -168,7 +175,7 @@ mod tests {
         assert_eq!((file.mode, file.uid, file.gid), (0o4755, 1, u32::MAX));
         assert_eq!(file.kind, SyntheticKind::File(b"two words\n".to_vec()));
         assert_eq!(nodes[3].kind, SyntheticKind::HardLink(b"/etc/a b".to_vec()));
-        let device = Device { major: u32::MAX, minor: 300_000 };
+        let device = Device { major: 4095, minor: 1_048_575 };
         assert_eq!(nodes[5].kind, SyntheticKind::BlockDevice(device));
         assert_eq!(nodes[7].path, b"/\xff");
     }
@@ -184,6 +191,11 @@ mod tests {
         assert!(problem("dir / 755 1 4294967296").contains("gid"));
         assert!(problem("dir / 755 0 0 x").contains("nothing may follow"));
         assert!(problem("char /c 666 0 0 1").contains("MAJOR:MINOR"));
+        let too_large = problem("fifo /f 600 0 0\nchar /c 666 0 0 4096:0");
+        assert_eq!(too_large, "line 2: Linux has no major number 4096; it goes up to 4095");
+        let too_large = problem("block /b 660 0 6 8:1048576");
+        assert_eq!(too_large, "line 1: Linux has no minor number 1048576; it goes up to 1048575");
+        assert!(problem("char /c 666 0 0 5:4294967296").contains("MAJOR:MINOR"));
         assert!(problem("symlink /c 777 0 0").contains("target is missing"));
         assert!(problem("file /c 777 0 0 \\q").contains("backslash"));
         assert!(problem("file /c 777 0 0 \\x0").contains("backslash"));
