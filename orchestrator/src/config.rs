@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::guest::TransportChoice;
 use crate::sources::Aliases;
 
 const FILE: &str = "outcrop.toml";
+
+/// More are a slip of the finger: each guest takes memory and a processor.
+pub const MOST_GUESTS: usize = 1024;
 
 /// Settings. A file beside the definitions wins over the user's, setting by setting and alias
 /// by alias.
@@ -19,7 +23,7 @@ pub struct Config {
     #[serde(default)]
     aliases: BTreeMap<String, String>,
     /// Guests at once, unless `--guests` says otherwise.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "guests")]
     pub guests: Option<usize>,
     /// Memory of a guest that builds, in MiB.
     #[serde(default)]
@@ -73,6 +77,17 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
         .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
+fn guests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let guests = usize::deserialize(deserializer)?;
+    if (1..=MOST_GUESTS).contains(&guests) {
+        return Ok(Some(guests));
+    }
+    Err(D::Error::custom(format_args!(
+        "{guests} guests cannot build: set a number from 1 to {MOST_GUESTS}, or leave `guests` out \
+         for one guest for each processor"
+    )))
+}
+
 fn user_directory() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_absolute())
@@ -80,4 +95,37 @@ fn user_directory() -> Option<PathBuf> {
     absolute("XDG_CONFIG_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".config")))
         .map(|directory| directory.join("outcrop"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        std::fs::write(&path, text).unwrap();
+        let problem = read(&path).unwrap_err().to_string();
+        assert!(problem.starts_with(path.to_str().unwrap()), "{problem}");
+        problem
+    }
+
+    #[test]
+    fn numbers_of_guests_that_cannot_build_are_refused_with_place_and_remedy() {
+        for number in ["0", "1025"] {
+            let problem = problem(&format!("memory = 512\nguests = {number}\n"));
+            assert!(problem.contains("line 2"), "{problem}");
+            assert!(problem.contains("set a number from 1 to 1024"), "{problem}");
+        }
+        assert!(problem("guests = -1").contains("line 1"));
+    }
+
+    #[test]
+    fn every_other_number_of_guests_is_taken() {
+        for number in [1, MOST_GUESTS] {
+            let config: Config = toml::from_str(&format!("guests = {number}")).unwrap();
+            assert_eq!(config.guests, Some(number));
+        }
+        assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
+    }
 }

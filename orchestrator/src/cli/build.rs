@@ -11,6 +11,7 @@ use crate::build::gather::Missing;
 use crate::build::plan::Resolved;
 use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::{BuildError, Failure, Outcome, RunOptions, run as run_plan};
+use crate::config::MOST_GUESTS;
 use crate::guest::TransportChoice;
 use crate::kit::Kit;
 use crate::output;
@@ -20,9 +21,6 @@ use super::error::{CommandError, CommandResult, Exit};
 use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
 use super::project::{Project, exit_of};
-
-/// More are a slip of the finger: each guest takes memory and a processor.
-const MOST_GUESTS: u64 = 1024;
 
 /// Build a system, a stratum or a chunk, with everything that it needs
 ///
@@ -38,7 +36,7 @@ pub struct Arguments {
 
     /// Guests at once
     #[arg(long, value_name = "N",
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_GUESTS))]
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_GUESTS as u64))]
     guests: Option<usize>,
 
     /// How guests reach their sysroots
