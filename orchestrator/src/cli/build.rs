@@ -15,11 +15,13 @@ use crate::config::MOST_GUESTS;
 use crate::guest::TransportChoice;
 use crate::kit::Kit;
 use crate::output;
+use crate::words::counted;
 
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult, Exit};
 use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
+use super::printable::{printable, printable_lines};
 use super::project::{Project, exit_of};
 
 /// Build a system, a stratum or a chunk, with everything that it needs
@@ -145,7 +147,9 @@ fn report(
     took: std::time::Duration,
 ) -> CommandResult {
     for failure in &outcome.failures {
-        show_failure(&arguments.target.target, failure);
+        for line in failure_lines(&arguments.target.target, failure) {
+            output::say(line);
+        }
     }
     let mut written = Ok(());
     if arguments.json {
@@ -195,13 +199,83 @@ fn report(
     )))
 }
 
-fn show_failure(target: &str, failure: &Failure) {
-    if failure.tail.is_empty() {
-        return;
+/// Lines that are shown of a command that failed.
+const COMMAND_LINES: usize = 20;
+
+/// What is shown of a failure: the command that failed, however long ago the log named it, and the
+/// last lines of output.
+fn failure_lines(target: &str, failure: &Failure) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let BuildError::Command { step, command, .. } = &failure.error {
+        lines.push(format!("--- {}, {}: this command failed", failure.component, printable(step)));
+        let mut rest = command.lines();
+        let shown = rest.by_ref().take(COMMAND_LINES);
+        lines.extend(shown.map(|line| printable_lines(line).into_owned()));
+        let more = rest.count();
+        if more > 0 {
+            let more = counted(more as u64, "more line", "more lines");
+            lines.push(format!("({more} of it in the log)"));
+        }
     }
-    output::say(format_args!("--- last lines of {} (building {target})", failure.log.display()));
-    for line in &failure.tail {
-        output::say(line);
+    if !failure.tail.is_empty() {
+        let log = failure.log.display();
+        lines.push(format!("--- last lines of {log} (building {target})"));
+        lines.extend(failure.tail.iter().cloned());
     }
-    output::say("---");
+    if !lines.is_empty() {
+        lines.push("---".to_owned());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(error: BuildError, tail: &[&str]) -> Failure {
+        Failure {
+            component: "strata/base/zlib".into(),
+            key: String::new(),
+            error,
+            log: PathBuf::from("/logs/zlib.log"),
+            tail: tail.iter().map(|line| (*line).to_owned()).collect(),
+            tree_is_kept: false,
+        }
+    }
+
+    fn command(script: &str) -> BuildError {
+        let (step, exit) = ("build".to_owned(), "exit code 2".to_owned());
+        BuildError::Command { step, command: script.to_owned(), exit }
+    }
+
+    #[test]
+    fn a_failure_shows_its_command_above_the_last_lines_of_output() {
+        let shown = failure_lines("zlib", &failure(command("make \x1b[2J"), &["cc", "error"]));
+        let expected = [
+            "--- strata/base/zlib, build: this command failed",
+            "make \\u{1b}[2J",
+            "--- last lines of /logs/zlib.log (building zlib)",
+            "cc",
+            "error",
+            "---",
+        ];
+        assert_eq!(shown, expected);
+        let silent = failure_lines("zlib", &failure(command("false"), &[]));
+        assert_eq!(silent, ["--- strata/base/zlib, build: this command failed", "false", "---"]);
+    }
+
+    #[test]
+    fn of_a_long_command_the_beginning_is_shown() {
+        let script: Vec<String> = (0..COMMAND_LINES + 2).map(|number| number.to_string()).collect();
+        let shown = failure_lines("zlib", &failure(command(&script.join("\n")), &[]));
+        assert_eq!(shown[1..=COMMAND_LINES], script[..COMMAND_LINES]);
+        assert_eq!(shown[COMMAND_LINES + 1..], ["(2 more lines of it in the log)", "---"]);
+    }
+
+    #[test]
+    fn where_no_command_failed_only_output_is_shown() {
+        let other = || BuildError::Invalid("no shell".into());
+        assert_eq!(failure_lines("zlib", &failure(other(), &["said"])).len(), 3);
+        assert!(failure_lines("zlib", &failure(other(), &[])).is_empty());
+    }
 }
