@@ -11,6 +11,9 @@ use crate::guest::Exit;
 /// Lines that a failure shows.
 const TAIL_LINES: usize = 40;
 
+/// Bytes of output that a log takes, so that a command that prints for ever does not fill the disk.
+const OUTPUT_LIMIT: u64 = 256 << 20;
+
 /// The longest line that live display and the tail keep, in bytes.
 const LINE_LIMIT: usize = 4096;
 
@@ -22,6 +25,10 @@ pub fn log_title(component: &str, key: &str) -> String {
 pub struct BuildLog {
     path: PathBuf,
     file: BufWriter<File>,
+    /// Bytes of output that the file still takes.
+    room: u64,
+    /// Bytes of output that it did not take.
+    left_out: u64,
     line: Vec<u8>,
     tail: VecDeque<String>,
     /// A full disk stops the log, not the build; it is told once, at the end.
@@ -35,6 +42,8 @@ impl BuildLog {
         Ok(BuildLog {
             path: path.to_owned(),
             file: BufWriter::new(file),
+            room: OUTPUT_LIMIT,
+            left_out: 0,
             line: Vec::new(),
             tail: VecDeque::new(),
             problem: None,
@@ -85,7 +94,7 @@ impl BuildLog {
 
     /// Output of a command; `line` gets each line as it is completed.
     pub fn output(&mut self, bytes: &[u8], mut line: impl FnMut(&str)) {
-        self.write(bytes);
+        self.write_within_limit(bytes);
         self.flush();
         for byte in bytes {
             match byte {
@@ -94,6 +103,21 @@ impl BuildLog {
                 _ => {}
             }
         }
+    }
+
+    fn write_within_limit(&mut self, bytes: &[u8]) {
+        let taken = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
+        let (taken, dropped) = bytes.split_at_checked(taken).unwrap_or((bytes, &[]));
+        self.write(taken);
+        self.room = self.room.saturating_sub(taken.len() as u64);
+        if dropped.is_empty() {
+            return;
+        }
+        if self.left_out == 0 {
+            self.write(b"\n");
+            self.note("the log is full: what commands say from here on is left out");
+        }
+        self.left_out = self.left_out.saturating_add(dropped.len() as u64);
     }
 
     fn end_line(&mut self, line: &mut impl FnMut(&str)) {
@@ -121,8 +145,15 @@ impl BuildLog {
         self.tail.iter().cloned().chain(rest).collect()
     }
 
-    /// Writes out what is buffered.
+    /// Writes out what is buffered, and of output that was left out how it ended.
     pub fn finish(&mut self) {
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            self.note(&format!("{left_out} bytes of output were left out; the last lines of it:"));
+            for line in self.tail() {
+                self.write(format!("{line}\n").as_bytes());
+            }
+        }
         if let Err(error) = self.file.flush() {
             self.problem.get_or_insert(error);
         }
@@ -155,5 +186,31 @@ mod tests {
         let mut log = BuildLog::create(&path).unwrap();
         log.output(b"checking for cc", |_| {});
         assert_eq!(std::fs::read(&path).unwrap(), b"checking for cc");
+    }
+
+    #[test]
+    fn a_full_log_has_the_beginning_and_the_end_and_says_what_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
+        let mut log = BuildLog::create(&path).unwrap();
+        log.room = 10_005;
+        log.command("build", "yes");
+        let mut seen = 0;
+        for number in 0..5000 {
+            log.output(format!("line {number:04}\n").as_bytes(), |_| seen += 1);
+        }
+        log.command("install", "make install");
+        log.output(b"no rule", |_| seen += 1);
+        let tail = log.tail();
+        drop(log);
+        assert_eq!((seen, tail.len()), (5000, TAIL_LINES + 1));
+        assert_eq!(tail.last().unwrap(), "no rule");
+        let text = std::fs::read_to_string(&path).unwrap();
+        // 10 bytes a line: 1000 whole ones and a half.
+        let (kept, after) = text.split_once("line 0999\nline \n# the log is full: ").unwrap();
+        assert!(kept.starts_with("# build:\n#   yes\nline 0000\n"));
+        let (notes, end) = after.split_once("\n# 40002 bytes of output were left out; ").unwrap();
+        assert!(notes.ends_with("\n# install:\n#   make install"), "{notes}");
+        assert!(end.ends_with(&format!(":\n{}\n", tail.join("\n"))), "{end}");
     }
 }
