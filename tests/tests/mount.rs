@@ -407,6 +407,15 @@ fn a_zone_that_the_tree_does_not_have_is_told_before_the_unmount() {
     run(as_user("sh").args(["-ec", script]).env("MNT", &mountpoint)).ok();
     run(outcrop().arg("unmount").arg(&mountpoint)).ok();
     assert_eq!(run(outcrop().arg("cat").arg(&out).arg("/new")).ok().stdout, "new\n");
+    mount("/nix/stroe").ok();
+    run(as_user("sh").args(["-ec", script]).env("MNT", &mountpoint)).ok();
+    let said = run(outcrop().arg("unmount").arg(&mountpoint)).fails(1);
+    let said = said.says("/nix/stroe").says("is kept");
+    let mut finish = outcrop();
+    finish.args(offered(&said.stderr)).args(["--zone", "/nix/store"]);
+    std::fs::remove_file(&out).unwrap();
+    run(&mut finish).ok();
+    assert_eq!(run(outcrop().arg("cat").arg(&out).arg("/new")).ok().stdout, "new\n");
 }
 
 #[test]
