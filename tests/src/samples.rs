@@ -181,11 +181,15 @@ fn package(scratch: &Scratch) {
     );
 }
 
+/// 64 hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// `image`, of two layers: the second replaces `/etc/motd` and takes `/etc/issue` away.
 fn image(scratch: &Scratch) {
     let blob = |media_type: &str, bytes: &[u8]| {
-        let digest: String =
-            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(bytes);
         scratch.file(&format!("image/blobs/sha256/{digest}"), bytes);
         json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()})
     };

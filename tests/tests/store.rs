@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use outcrop_tests::definitions::{fresh_name, tree};
-use outcrop_tests::samples::Sampled;
+use outcrop_tests::samples::{self, Sampled};
 use outcrop_tests::{
     Scratch, as_user, give_to_user, guests_can_run, outcrop, run, shared_store, wait_until,
 };
@@ -211,8 +211,57 @@ fn artifact_exists(own: &Own, name: &str) -> bool {
     listed.lines().any(|line| line.contains(&format!(" {name}.")))
 }
 
+/// A kit of one package and a kernel, as far as a verification looks at it.
+fn kit(sampled: &Sampled, name: &str, package: &str, kernel: &str) {
+    let locked = |name: &str, content: &str| {
+        let sha256 = samples::sha256(content.as_bytes());
+        sampled.scratch.file(&format!(".store/kits/packages/{sha256}.deb"), content);
+        format!(
+            "name = {name:?}\nversion = \"1\"\narchitecture = \"amd64\"\nsha256 = {sha256:?}\n\
+             size = {}\nfile = \"pool/{name}.deb\"\n",
+            content.len()
+        )
+    };
+    let lock = format!(
+        "format = 1\narchitecture = \"x86_64\"\nrecipe = {:?}\n[kernel]\n{}[[package]]\n{}",
+        "11".repeat(32),
+        locked("linux-image-1", kernel),
+        locked("sample", package)
+    );
+    sampled.scratch.file(&format!(".store/kits/{name}/kit.lock"), lock);
+}
+
 #[test]
-fn a_removed_package_of_the_kit_is_told_with_its_remedy() {
+fn damaged_packages_of_kits_are_removed_unless_one_of_the_kits_is_in_use() {
+    let sampled = Sampled::new();
+    sampled.outcrop(&["store", "list"]).ok();
+    kit(&sampled, "x86_64-one", "shared", "the kernel of one");
+    kit(&sampled, "x86_64-two", "shared", "the kernel of two");
+    sampled.outcrop(&["store", "verify"]).ok();
+    let kits = sampled.scratch.join(".store/kits");
+    let place = |content: &str| {
+        kits.join("packages").join(samples::sha256(content.as_bytes())).with_extension("deb")
+    };
+    std::fs::write(place("shared"), "flipped").unwrap();
+    let said = sampled.outcrop(&["store", "verify"]).fails(1);
+    said.says("hint: make it whole again with: outcrop kit create --arch x86_64 --lock ");
+    assert!(place("shared").exists());
+    let user = std::fs::File::open(kits.join("x86_64-two")).unwrap();
+    rustix::fs::flock(&user, rustix::fs::FlockOperation::LockShared).unwrap();
+    let remove = || sampled.outcrop(&["store", "verify", "--remove"]).fails(1);
+    remove().says("1 package of kit x86_64").says(", 1 in use and not removed");
+    assert!(place("shared").exists());
+    drop(user);
+    remove().says("cannot be used, 1 removed");
+    assert!(!place("shared").exists());
+    assert!(place("the kernel of one").exists() && place("the kernel of two").exists());
+    let said = remove();
+    assert!(said.stdout.contains("kits/sample_1_amd64 damaged: No such file"), "{}", said.stdout);
+    assert!(!said.stderr.contains("removed"), "{}", said.stderr);
+}
+
+#[test]
+fn a_damaged_package_of_the_kit_is_removed_and_told_with_its_remedy() {
     if !guests_can_run() {
         return;
     }
@@ -222,8 +271,15 @@ fn a_removed_package_of_the_kit_is_told_with_its_remedy() {
     let lock = std::fs::read_to_string(own.scratch.join("store/kits/x86_64/kit.lock")).unwrap();
     let bash = lock.split("name = \"bash\"\n").nth(1).expect("the kit has bash");
     let digest = bash.lines().find_map(|line| line.strip_prefix("sha256 = \"")).unwrap();
-    std::fs::remove_file(packages.join(digest.trim_end_matches('"')).with_extension("deb"))
-        .unwrap();
+    let package = packages.join(digest.trim_end_matches('"')).with_extension("deb");
+    let size = std::fs::metadata(&package).unwrap().len();
+    // The copy shares its files with the store that it was made from.
+    std::fs::remove_file(&package).unwrap();
+    std::fs::write(&package, vec![0; size as usize]).unwrap();
+    give_to_user(&package);
+    let said = run(&mut own.outcrop(&["store", "verify", "--remove"])).fails(1);
+    said.says("1 package of kit x86_64").says("cannot be used, 1 removed");
+    assert!(!package.exists());
     let said = run(&mut own.build(&name)).fails(3);
     let said = said.says("the kit for x86_64 is damaged: package bash");
     assert!(said.stderr.contains("outcrop kit create --arch x86_64 --lock "), "{}", said.stderr);

@@ -1,14 +1,16 @@
 //! `outcrop store`: what is in the store, whether it is sound, and making room.
 
+mod verify;
+
 use std::time::UNIX_EPOCH;
 
-use crate::kit::{Kit, Kits};
+use crate::kit::Kits;
 use crate::output;
-use crate::store::{Collection, Item, Part, Verdict};
+use crate::store::{Collection, Item, Part};
 use crate::words::counted;
 
 use super::context::Context;
-use super::error::{CommandError, CommandResult};
+use super::error::CommandResult;
 use super::kept::needed_artifacts;
 use super::size::{human_size, parse_size};
 
@@ -31,7 +33,8 @@ pub enum Command {
     /// Example: outcrop store verify
     #[command(verbatim_doc_comment)]
     Verify {
-        /// Take away what is damaged: the next build makes or fetches it again
+        /// Take away what is damaged: the next build makes or fetches it again, `kit create` a kit's
+        /// packages
         #[arg(long)]
         remove: bool,
     },
@@ -86,7 +89,7 @@ pub fn run(command: &Command) -> CommandResult {
     let context = Context::open()?;
     match command {
         Command::List { json } => list(&context, *json),
-        Command::Verify { remove } => verify(&context, *remove),
+        Command::Verify { remove } => verify::run(&context, *remove),
         Command::Gc(arguments) => gc(&context, arguments),
         Command::Du { json } => du(&context, *json),
     }
@@ -170,86 +173,4 @@ fn unused_kits(context: &Context) -> CommandResult<Vec<Item>> {
         Item::new(Part::Kits, format!("packages/{name}"), vec![path.clone()], path, maker.clone())
     });
     Ok(kits.chain(packages).collect())
-}
-
-/// Tells of each package of each kit; the error is of the last kit that is damaged.
-fn verify_kits(
-    context: &Context,
-    tell: &mut dyn FnMut(String),
-) -> CommandResult<Option<CommandError>> {
-    let mut found = None;
-    for kit in Kits::new(context.store.kits()).list()? {
-        let mut damaged = 0;
-        kit.verify_packages(|label, problem| match problem {
-            None => tell(format!("kits/{label} good")),
-            Some(problem) => {
-                tell(format!("kits/{label} damaged: {problem}"));
-                damaged += 1;
-            }
-        });
-        if damaged > 0 {
-            found = Some(damaged_kit(&kit, damaged));
-        }
-    }
-    Ok(found)
-}
-
-fn damaged_kit(kit: &Kit, damaged: u64) -> CommandError {
-    let packages = counted(damaged, "package", "packages");
-    let (name, lock) = (&kit.architecture().name, kit.directory().join("kit.lock"));
-    CommandError::build(format!("{packages} of kit {name} {} cannot be used", kit.short_id())).hint(
-        format!(
-            "make it whole again with: outcrop kit create --arch {name} --lock {}",
-            lock.display()
-        ),
-    )
-}
-
-fn verify(context: &Context, remove: bool) -> CommandResult {
-    let mut damaged = Vec::new();
-    let mut written = Ok(());
-    // What is damaged counts even if nobody can be told about it here.
-    let mut tell = |line: String| {
-        if written.is_ok() {
-            written = output::print(line);
-        }
-    };
-    context.store.verify_all(|part, name, verdict| {
-        let shown = match part {
-            Part::Artifacts => name.to_owned(),
-            part => format!("{}/{name}", part.directory()),
-        };
-        let line = match verdict {
-            Verdict::Good => format!("{shown} good"),
-            Verdict::Absent => format!("{shown} absent"),
-            Verdict::Damaged(why) => {
-                damaged.push((part, name.to_owned()));
-                format!("{shown} damaged: {why}")
-            }
-        };
-        tell(line);
-    })?;
-    let damaged_kits = verify_kits(context, &mut tell)?;
-    if damaged.is_empty() {
-        damaged_kits.map_or(Ok(()), Err)?;
-        return Ok(written?);
-    }
-    let things = counted(damaged.len() as u64, "thing is damaged", "things are damaged");
-    if !remove {
-        return Err(CommandError::build(things).hint(
-            "take it away with: outcrop store verify --remove; the next build makes it again",
-        ));
-    }
-    let mut left = 0usize;
-    for (part, name) in &damaged {
-        if !context.store.remove_damaged(*part, name)? {
-            left = left.saturating_add(1);
-        }
-    }
-    match left {
-        0 => Err(CommandError::build(format!("{things} and removed"))),
-        left => {
-            Err(CommandError::build(format!("{things}, {left} of them in use and not removed")))
-        }
-    }
 }

@@ -189,7 +189,7 @@ impl Kits {
     }
 
     /// Where whoever makes a kit holds a lock.
-    pub(super) fn maker_lock(&self) -> PathBuf {
+    pub fn maker_lock(&self) -> PathBuf {
         self.root.join(".lock")
     }
 

@@ -179,7 +179,7 @@ fn what_is_damaged_of_a_kit_is_mended() {
     assert_eq!(fs::read(&initramfs).unwrap(), right);
     let problems = || {
         let mut problems = Vec::new();
-        kit.verify_packages(|label, problem| {
+        kit.verify_packages(|label, _, problem| {
             problems.extend(problem.map(|p| (label.to_owned(), p)))
         });
         problems

@@ -203,17 +203,17 @@ impl Kit {
     }
 
     /// Reads the packages again, the kernel's among them, and compares their digests with the lock
-    /// file: tells each one's label and what is wrong with it.
-    pub fn verify_packages(&self, mut tell: impl FnMut(&str, Option<String>)) {
+    /// file: tells each one's label and place, and what is wrong with it.
+    pub fn verify_packages(&self, mut tell: impl FnMut(&str, &Path, Option<String>)) {
         for package in self.lock.packages.iter().chain([&self.lock.kernel]) {
             let path = self.packages.path_of(package);
             let problem =
-                match fs::File::open(path).and_then(|mut file| packages::digest(&mut file)) {
+                match fs::File::open(&path).and_then(|mut file| packages::digest(&mut file)) {
                     Ok(actual) if actual == package.sha256 => None,
                     Ok(actual) => Some(format!("its SHA-256 is {actual}, not {}", package.sha256)),
                     Err(error) => Some(error.to_string()),
                 };
-            tell(&package.label(), problem);
+            tell(&package.label(), &path, problem);
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Collected {
 /// Keeps an item's users and makers out while it is removed.
 struct Claim {
     _maker: Option<FileLock>,
-    _users: Option<File>,
+    _users: Vec<File>,
 }
 
 impl Store {
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Removes an item; false where a process makes or uses it.
-    pub(super) fn remove_unused(&self, item: &Item) -> Result<bool> {
+    pub fn remove_unused(&self, item: &Item) -> Result<bool> {
         let Some(claim) = claim(item)? else { return Ok(false) };
         item.paths.iter().try_for_each(|path| self.discard(path))?;
         drop(claim);
@@ -113,13 +113,16 @@ fn claim(item: &Item) -> Result<Option<Claim>> {
         },
         None => None,
     };
-    let users = match lock::try_claim(&item.claim) {
-        Ok(Some(file)) => Some(file),
-        Ok(None) => return Ok(None),
-        // Not whole, or gone: nobody can hold it.
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
+    let mut users = Vec::new();
+    for path in &item.claims {
+        match lock::try_claim(path) {
+            Ok(Some(file)) => users.push(file),
+            Ok(None) => return Ok(None),
+            // Not whole, or gone: nobody can hold it.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(Some(Claim { _maker: maker, _users: users }))
 }
 

@@ -58,8 +58,8 @@ pub struct Item {
     pub used: SystemTime,
     /// What is removed, in this order.
     pub paths: Vec<PathBuf>,
-    /// The file or directory on which its users hold a shared lock.
-    pub claim: PathBuf,
+    /// The files or directories on one of which each of its users holds a shared lock.
+    pub claims: Vec<PathBuf>,
     /// The lock file of those who make it.
     pub maker: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ impl Item {
         let used = fs::symlink_metadata(&claim).ok()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let size =
             paths.iter().fold(0, |sum: u64, path| sum.saturating_add(files::disk_usage(path)));
-        Some(Item { part, name: name.into(), size, used, paths, claim, maker })
+        Some(Item { part, name: name.into(), size, used, paths, claims: vec![claim], maker })
     }
 }
 
@@ -113,10 +113,10 @@ impl Store {
     fn artifact_items(&self) -> Result<Vec<Item>> {
         let items = self.keys()?.into_iter().filter_map(|key| {
             let directory = self.artifact_directory(&key);
-            let mut item =
-                Item::new(Part::Artifacts, key.as_str(), vec![directory.clone()], directory, None)?;
-            item.claim = item.claim.join(INFO);
-            Some(item)
+            let claims = vec![directory.join(INFO)];
+            let paths = vec![directory.clone()];
+            let item = Item::new(Part::Artifacts, key.as_str(), paths, directory, None)?;
+            Some(Item { claims, ..item })
         });
         Ok(items.collect())
     }
