@@ -248,7 +248,8 @@ impl SmallDisk {
             .arg(directory.path())
             .output()
             .is_ok_and(|output| output.status.success());
-        mounted.then_some(SmallDisk(directory))
+        // Only what was mounted may be unmounted.
+        mounted.then(|| SmallDisk(directory))
     }
 }
 
