@@ -24,7 +24,7 @@ pub(super) use directory::DirectoryListing;
 pub(super) use initialise::{Features, InitialReply, InitialRequest, OLDEST_MINOR};
 pub(super) use parse::forgotten;
 pub(super) use reply::{Entry, Lifetime, OpenFlags, REPLY_HEADER, Reply, reply_header};
-pub(super) use request::{Create, Header, Operation, REQUEST_HEADER, RenameRequest, XattrFlags};
+pub(super) use request::{Create, Header, Operation, REQUEST_HEADER, RenameRequest};
 
 /// A message that breaks the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use super::MalformedMessage;
 use super::fields::Fields;
 use super::initialise::InitialRequest;
 use super::opcode;
-use super::request::{Create, Ioctl, Operation, RenameRequest, XattrFlags};
+use super::request::{Create, Ioctl, Operation, RenameRequest};
 use crate::filesystem::{Rename, Seek, SetAttributes, SetTime, SetXattr};
 use crate::node::{Ino, Timestamp};
 use crate::transport::kernel_values::{allocation, decode_kernel_device};
@@ -120,11 +120,11 @@ fn parse_xattr<'a>(
                 _ => return Err(MalformedMessage::Value("flags")),
             };
             // The long form of FUSE_SETXATTR_EXT, which is always asked for.
-            let kill_set_gid = fields.u32("flags")? & 1 != 0;
-            fields.skip(4, "padding")?;
+            // Its one flag, that setgid goes, comes with ACLs alone, which are refused.
+            fields.skip(8, "flags")?;
             let name = fields.name()?;
             let value = fields.bytes(length(size)?, "value")?;
-            Operation::SetXattr { name, value, flags: XattrFlags { how, kill_set_gid } }
+            Operation::SetXattr { name, value, how }
         }
         opcode::GETXATTR => {
             let size = fields.u32("size")?;

@@ -66,14 +66,6 @@ pub(crate) struct Create<'a> {
     pub umask: u32,
 }
 
-/// Flags of SETXATTR.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct XattrFlags {
-    pub how: SetXattr,
-    /// `FUSE_SETXATTR_ACL_KILL_SGID`: an ACL takes setgid away.
-    pub kill_set_gid: bool,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ioctl {
     pub command: u32,
@@ -143,7 +135,7 @@ pub(crate) enum Operation<'a> {
     SetXattr {
         name: &'a [u8],
         value: &'a [u8],
-        flags: XattrFlags,
+        how: SetXattr,
     },
     GetXattr {
         name: &'a [u8],

@@ -95,7 +95,7 @@ proptest! {
         prop_assert_eq!(parsed(&xattr), Ok(Operation::SetXattr {
             name: &name,
             value: &other,
-            flags: XattrFlags { how: SetXattr::Create, kill_set_gid: true },
+            how: SetXattr::Create,
         }));
         let copy = body().u64(0).u64(offset).u64(node).u64(0).u64(7).u64(u64::from(size)).u64(0);
         let copy = request(47, 1, &copy.0);

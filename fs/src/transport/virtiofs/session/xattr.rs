@@ -7,7 +7,7 @@ use super::answer::{Answer, done, put_data};
 use crate::error::{Errno, Result};
 use crate::node::Ino;
 use crate::transport::duties;
-use crate::transport::fuse_message::{Operation, Reply, XattrFlags};
+use crate::transport::fuse_message::{Operation, Reply};
 
 /// An xattr's value, or a list of names, is never longer for a Linux kernel.
 const LARGEST_XATTR: usize = 65_536;
@@ -30,8 +30,7 @@ impl Session {
                 }
                 sized(&names, size, buffer)
             }
-            // Only ACLs come with a wish to take setgid away.
-            Operation::SetXattr { name, value, flags: XattrFlags { how, .. } } => {
+            Operation::SetXattr { name, value, how } => {
                 done(duties::set_xattr(tree, node, name, value, how))
             }
             Operation::RemoveXattr { name } => done(tree.remove_xattr(node, name)),
