@@ -7,6 +7,7 @@ use std::path::Path;
 use super::index_sink::{IndexSink, builder};
 use super::options::{CaptureOptions, CaptureReport, IndexedCapture};
 use super::write::{Output, capture, capture_indexed};
+use super::write_back::written_back;
 use crate::error::{Error, Result};
 use crate::filesystem::Filesystem;
 use crate::node::Ino;
@@ -23,8 +24,9 @@ pub fn capture_to_file(
     options: &CaptureOptions<'_>,
 ) -> Result<CaptureReport> {
     let mut draft = draft_beside(tar)?;
-    let output = Output { writer: draft.as_file_mut(), name: tar };
-    let report = capture(fs, root, output, options)?;
+    let report = written_back(draft.as_file_mut(), tar, |writer| {
+        capture(fs, root, Output { writer, name: tar }, options)
+    })?;
     sync(draft.as_file(), tar)?;
     publish(draft, tar)?;
     Ok(report)
@@ -53,8 +55,9 @@ pub(super) fn capture_to_files(
     options: &CaptureOptions<'_>,
 ) -> Result<IndexedCapture> {
     let mut draft = draft_beside(tar)?;
-    let output = Output { writer: draft.as_file_mut(), name: tar };
-    let captured = capture_indexed(fs, root, output, sink, options)?;
+    let captured = written_back(draft.as_file_mut(), tar, |writer| {
+        capture_indexed(fs, root, Output { writer, name: tar }, sink, options)
+    })?;
     sync(draft.as_file(), tar)?;
     let mut indexed = draft_beside(index)?;
     indexed

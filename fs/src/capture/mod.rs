@@ -11,6 +11,7 @@ mod options;
 mod pipeline;
 mod walk;
 mod write;
+mod write_back;
 
 #[cfg(test)]
 mod tests;
