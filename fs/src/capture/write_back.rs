@@ -76,7 +76,8 @@ mod tests {
             for _ in 0..10 {
                 writer.write_all(&piece).unwrap();
             }
-            Ok(writer.write_all(b"end").unwrap())
+            writer.write_all(b"end").unwrap();
+            Ok(())
         });
         written.unwrap();
         assert_eq!(file.metadata().unwrap().len(), 10 * piece.len() as u64 + 3);
@@ -90,8 +91,11 @@ mod tests {
         // Takes everything, but cannot be synced.
         let mut null = File::options().write(true).open("/dev/null").unwrap();
         let piece = vec![7; STEP as usize];
-        let write = |writer: &mut (dyn Write + Send)| Ok(writer.write_all(&piece).unwrap());
-        let error = written_back(&mut null, Path::new("out.tar"), write).unwrap_err();
+        let error = written_back(&mut null, Path::new("out.tar"), |writer| {
+            writer.write_all(&piece).unwrap();
+            Ok(())
+        })
+        .unwrap_err();
         let Error::Host { source, .. } = error else { panic!("{error}") };
         assert_eq!(source.kind(), io::ErrorKind::InvalidInput);
     }
