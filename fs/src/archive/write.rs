@@ -122,6 +122,27 @@ pub fn append_header(out: &mut Vec<u8>, entry: &Entry<'_>) -> Result<u64> {
     Ok(stored)
 }
 
+/// The longest link target that a header itself can say.
+pub const LONGEST_TARGET: usize = 100;
+
+/// Appends the entry of GNU tar that says which target the symlink after it has.
+pub fn append_gnu_target(out: &mut Vec<u8>, target: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongLink);
+    fill(&mut header.as_old_mut().name, b"././@LongLink");
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    let length = target.len().saturating_add(1);
+    header.set_size(length as u64);
+    header.set_cksum();
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(target);
+    let end = out.len().saturating_add(1).saturating_add(padding(length as u64) as usize);
+    out.resize(end, 0);
+}
+
 fn entry_type(entry: &Entry<'_>) -> Result<EntryType> {
     Ok(match (entry.metadata.kind, entry.body) {
         (Kind::Socket, _) => {

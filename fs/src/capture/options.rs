@@ -54,6 +54,9 @@ pub struct CaptureOptions<'a> {
     /// get none.
     pub digest: bool,
     pub exclude: Option<Exclude<'a>>,
+    /// Whether long targets of symlinks are written as GNU tar does, not as pax records. For
+    /// `sqfstar` 4.5 alone, which takes a leading `/`, `./` or `../` off targets in pax records.
+    pub gnu_targets: bool,
     pub progress: Option<OnProgress<'a>>,
 }
 

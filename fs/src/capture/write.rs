@@ -8,7 +8,9 @@ use super::index_sink::{IndexContent, IndexNode, IndexRun, IndexSink};
 use super::options::{CaptureOptions, CaptureReport, IndexedCapture, Progress, Skipped};
 use super::pipeline::{CHUNK, Chunk, Digested, Mark, Pipeline};
 use super::walk::{Visit, at, display, walk};
-use crate::archive::write::{Body, Entry, Extent, TRAILER, append_header, padding};
+use crate::archive::write::{
+    Body, Entry, Extent, LONGEST_TARGET, TRAILER, append_gnu_target, append_header, padding,
+};
 use crate::error::{Errno, Error, Result};
 use crate::filesystem::Filesystem;
 use crate::node::{Ino, Kind, Metadata, Xattrs};
@@ -140,7 +142,12 @@ impl Writer<'_, '_> {
             Kind::Symlink => {
                 let target = self.fs.read_link(ino)?;
                 metadata.size = target.len() as u64;
-                self.header(path, metadata, xattrs, Body::Target(&target))?;
+                let mut shown = target.as_slice();
+                if self.options.gnu_targets && target.len() > LONGEST_TARGET {
+                    append_gnu_target(&mut self.chunk.bytes, &target);
+                    shown = target.get(..LONGEST_TARGET).unwrap_or_default();
+                }
+                self.header(path, metadata, xattrs, Body::Target(shown))?;
                 Ok((IndexContent::Target(target), false))
             }
             _ => {

@@ -94,6 +94,8 @@ pub fn export(
     let file = File::open(&draft).map_err(|source| fault("cannot write", source))?;
     file.sync_all().map_err(|source| fault("cannot write", source))?;
     let bytes = file.metadata().map_err(|source| fault("cannot write", source))?.len();
+    // Whoever cancelled meanwhile keeps what was there before.
+    job.report(Progress { entries: survey.entries, bytes })?;
     std::fs::rename(&draft, out).map_err(|source| fault("cannot rename to", source))?;
     File::open(directory)
         .and_then(|directory| directory.sync_all())

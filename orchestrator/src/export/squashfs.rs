@@ -44,7 +44,7 @@ impl Exporter for Squashfs {
         sqfstar.arg(draft);
         // sqfstar refuses times of whole seconds before 1970, and those that need more than 33 bits.
         let mtime = within_u32(job.options.mtime);
-        let options = CaptureOptions { mtime, ..job.capture_options() };
+        let options = CaptureOptions { mtime, gnu_targets: true, ..job.capture_options() };
         let mut outcome = Outcome::default();
         Running::start(sqfstar)?.feed(job, |stdin| {
             outcome = stream_with(job, stdin, Path::new("the pipe to sqfstar"), &options)?;

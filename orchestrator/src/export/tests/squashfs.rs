@@ -104,3 +104,29 @@ fn times_that_it_cannot_carry_become_the_nearest() {
         assert!(line.contains(date), "{line}");
     }
 }
+
+#[test]
+fn keeps_the_beginning_of_long_targets() {
+    let mut tree = MemoryTree::new();
+    let targets: Vec<String> = ["/", "./", "../", ""]
+        .iter()
+        .flat_map(|begin| {
+            [90, 100, 101, 300].map(|length| format!("{begin}{}", "t".repeat(length)))
+        })
+        .collect();
+    for (number, target) in targets.iter().enumerate() {
+        let name = format!("link{number:02}");
+        let ino = tree.symlink(ROOT_INO, name.as_bytes(), target.as_bytes());
+        let meta = &mut tree.node_mut(ino).0;
+        // Pax records beside the long target.
+        (meta.uid, meta.gid, meta.mtime) = (7, 3_000_000, Timestamp::new(5, 500));
+    }
+    let Some(image) = exported(&tree, Format::Squashfs, &Options::default()) else { return };
+    let path = image.path.to_str().unwrap();
+    let Some(text) = tool("unsquashfs", &["-lln", "-d", "", path], None) else { return };
+    for (number, target) in targets.iter().enumerate() {
+        let line = format!(" /link{number:02} -> {target}");
+        let found = text.lines().find(|shown| shown.ends_with(&line));
+        assert!(found.is_some_and(|shown| shown.contains(" 7/3000000 ")), "{line} in {text}");
+    }
+}
