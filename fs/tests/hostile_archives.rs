@@ -412,3 +412,13 @@ fn flatten_small(layer: &IndexedLayer) -> usize {
     }
     count
 }
+
+#[test]
+fn only_zeros_are_an_empty_archive() {
+    for length in [512, 1024, 10240, 20480] {
+        assert!(open(&vec![0; length]).is_ok(), "{length} zeros");
+    }
+    // As an image of ext4 begins: its superblock comes after 1024 bytes.
+    let image = [&[0; 1024][..], &[0x53; 4096]].concat();
+    refused(&image, "", 0, "begins with zeros");
+}

@@ -16,6 +16,9 @@ use crate::node::Kind;
 mod content;
 mod header;
 
+/// What GNU tar makes of an empty archive has no more bytes.
+const EMPTY_ARCHIVE: usize = 10240;
+
 const BLOCK: u64 = 512;
 /// No extended header needs more; a larger claim is an attack on memory.
 const EXTENSION_LIMIT: u64 = 64 << 20;
@@ -95,6 +98,9 @@ impl<I: Input> TarReader<I> {
             if block.iter().all(|&b| b == 0) {
                 if prefix.is_used() {
                     return Err(self.malformed("an extended header without an entry"));
+                }
+                if offset == 0 {
+                    self.check_empty()?;
                 }
                 self.finished = true;
                 return Ok(None);
@@ -273,6 +279,27 @@ impl<I: Input> TarReader<I> {
         self.current.data = 0;
         self.current.padding = 0;
         Ok(())
+    }
+
+    /// After a first block of zeros: other files begin with zeros, too, such as images of ext4.
+    fn check_empty(&mut self) -> Result<()> {
+        let mut rest = [0; EMPTY_ARCHIVE];
+        let mut filled = 0_usize;
+        while let Some(room) = rest.get_mut(filled..)
+            && !room.is_empty()
+        {
+            match self.input.read(room).map_err(|e| self.input_error(e))? {
+                0 => break,
+                read => filled = filled.saturating_add(read),
+            }
+        }
+        self.position = self.position.saturating_add(filled as u64);
+        match rest.iter().all(|&byte| byte == 0) {
+            true => Ok(()),
+            false => {
+                Err(self.malformed("this is not a tar archive, although it begins with zeros"))
+            }
+        }
     }
 
     fn header_block(&mut self) -> Result<[u8; BLOCK as usize]> {
