@@ -1,6 +1,7 @@
 //! `outcrop.toml`: settings of a definitions tree or of a user (docs/operations.md).
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
@@ -14,6 +15,10 @@ const FILE: &str = "outcrop.toml";
 /// More are a slip of the finger: each guest takes memory and a processor.
 pub const MOST_GUESTS: usize = 1024;
 
+/// MiB that a guest may have: less does not hold a kernel with its initramfs, more is a slip of the
+/// finger.
+pub const GUEST_MEMORY: RangeInclusive<u32> = 128..=1 << 20;
+
 /// Settings. A file beside the definitions wins over the user's, setting by setting and alias
 /// by alias.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
@@ -26,7 +31,7 @@ pub struct Config {
     #[serde(default, deserialize_with = "guests")]
     pub guests: Option<usize>,
     /// Memory of a guest that builds, in MiB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "memory")]
     pub memory: Option<u32>,
     /// How guests reach their sysroots, unless `--transport` says otherwise.
     #[serde(default)]
@@ -88,6 +93,17 @@ fn guests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D
     )))
 }
 
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let memory = u32::deserialize(deserializer)?;
+    if GUEST_MEMORY.contains(&memory) {
+        return Ok(Some(memory));
+    }
+    let (least, most) = (GUEST_MEMORY.start(), GUEST_MEMORY.end());
+    Err(D::Error::custom(format_args!(
+        "a guest cannot have {memory} MiB: set a number from {least} to {most}"
+    )))
+}
+
 fn user_directory() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_absolute())
@@ -118,6 +134,19 @@ mod tests {
             assert!(problem.contains("set a number from 1 to 1024"), "{problem}");
         }
         assert!(problem("guests = -1").contains("line 1"));
+    }
+
+    #[test]
+    fn memory_that_no_guest_can_have_is_refused_with_place_and_remedy() {
+        for number in [0, GUEST_MEMORY.start() - 1, GUEST_MEMORY.end() + 1] {
+            let problem = problem(&format!("guests = 1\nmemory = {number}\n"));
+            assert!(problem.contains("line 2"), "{problem}");
+            assert!(problem.contains("set a number from"), "{problem}");
+        }
+        for number in [GUEST_MEMORY.start(), GUEST_MEMORY.end()] {
+            let config: Config = toml::from_str(&format!("memory = {number}")).unwrap();
+            assert_eq!(config.memory, Some(*number));
+        }
     }
 
     #[test]

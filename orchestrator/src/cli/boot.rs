@@ -6,6 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
+
+use crate::config::GUEST_MEMORY;
 use crate::export::Format;
 use crate::guest::{BootOptions, Disk, boot_command, boot_interactive};
 use crate::kit::{Kit, Kits, cpio, find_agent};
@@ -39,7 +42,9 @@ pub struct Arguments {
     command: Option<String>,
 
     /// Memory in MiB
-    #[arg(long, default_value_t = 512, value_name = "MIB")]
+    #[arg(long, default_value_t = 512, value_name = "MIB",
+        value_parser = RangedU64ValueParser::<u32>::new()
+            .range(u64::from(*GUEST_MEMORY.start())..=u64::from(*GUEST_MEMORY.end())))]
     memory: u32,
 
     /// Mount the system's disk for writing
