@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::command_line::{Disk, MachineOptions, Root, command_line};
 use super::error::{GuestError, LastWords, explain_end};
-use super::machine::readable;
+use super::launch::readable;
 use super::recipe::{Accelerator, QemuRecipe};
 use super::serial::{self, Step};
 use super::terminal::{RawTerminal, TerminalEvent};

@@ -2,36 +2,27 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::future;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use outcrop_guest::protocol::{
-    self, AgentHello, AgentMessage, HostHello, HostMessage, INPUT_WINDOW, Network, Setup, Stream,
-    Temporary, VERSION,
+    self, AgentHello, AgentMessage, HostMessage, INPUT_WINDOW, Network, Setup, Stream, Temporary,
 };
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::command::{Command, Exit};
-use super::command_line::{
-    CompileForward, GUEST_ADDRESS, MachineOptions, ROOT_TAG, Root, command_line,
-};
+use super::command_line::{CompileForward, GUEST_ADDRESS, ROOT_TAG, Root};
 use super::error::GuestError;
+use super::feed::Feed;
+use super::launch::{introduce, launch};
 use super::link::Link;
 use super::recipe::{Accelerator, QemuRecipe};
 use super::terminal::TerminalEvent;
-use crate::process::Launch;
 
 /// With a larger message size each 9p request moves more; below 512,000 it was measured slower.
 /// The guest is the only writer of its sysroot while it runs, so it may cache everything.
 const NINE_P_OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=524288,cache=loose";
-
-/// Bytes of input in one message.
-const INPUT_PIECE: usize = 32 * 1024;
 
 /// How long things may take before the guest counts as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +92,7 @@ impl GuestOptions {
         }
     }
 
-    fn setup(&self) -> Setup {
+    pub(super) fn setup(&self) -> Setup {
         let root = match &self.root {
             Root::NineP { .. } => Some(protocol::Root {
                 source: ROOT_TAG.into(),
@@ -331,177 +322,5 @@ impl Guest {
                 return Ok(());
             }
         }
-    }
-}
-
-/// What a command reads.
-struct Feed {
-    mode: protocol::Input,
-    pending: VecDeque<u8>,
-    /// No more will come; `false` once the agent has been told.
-    ends: bool,
-    events: Option<mpsc::Receiver<TerminalEvent>>,
-}
-
-impl Default for Feed {
-    fn default() -> Self {
-        Feed { mode: protocol::Input::Null, pending: VecDeque::new(), ends: false, events: None }
-    }
-}
-
-impl Feed {
-    fn send(&mut self, id: u32, window: &mut u32, link: &mut Link) -> Result<(), GuestError> {
-        while !self.pending.is_empty() && *window > 0 {
-            let allowed = usize::try_from(*window).unwrap_or(INPUT_PIECE).min(INPUT_PIECE);
-            let count = allowed.min(self.pending.len());
-            let data: Vec<u8> = self.pending.drain(..count).collect();
-            link.send(&HostMessage::Input { id, data })?;
-            *window = window.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-        }
-        if self.ends && self.pending.is_empty() {
-            self.ends = false;
-            link.send(&HostMessage::Input { id, data: Vec::new() })?;
-        }
-        Ok(())
-    }
-
-    /// Typing ahead is held back where it comes from, not collected here.
-    fn wants_events(&self) -> bool {
-        self.events.is_some() && self.pending.is_empty()
-    }
-
-    async fn next_event(&mut self) -> Option<TerminalEvent> {
-        match &mut self.events {
-            Some(events) => events.recv().await,
-            None => future::pending().await,
-        }
-    }
-
-    fn take(
-        &mut self,
-        id: u32,
-        event: Option<TerminalEvent>,
-        link: &mut Link,
-    ) -> Result<(), GuestError> {
-        match event {
-            Some(TerminalEvent::Typed(bytes)) => self.pending.extend(bytes),
-            Some(TerminalEvent::Resized { rows, columns }) => {
-                link.send(&HostMessage::Resize { id, rows, columns })?;
-            }
-            None => {
-                self.events = None;
-                self.ends = true;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Starts QEMU with one end of the control channel.
-async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
-    readable("cannot open the kernel", &options.kernel)?;
-    readable("cannot open the initramfs", &options.initramfs)?;
-    let (root, directory) = reachable(&options.root)?;
-    let no_channel = |source| GuestError::Host {
-        doing: "cannot create",
-        path: PathBuf::from("the control channel"),
-        source,
-    };
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(no_channel)?;
-    ours.set_nonblocking(true).map_err(no_channel)?;
-    let stream = UnixStream::from_std(ours).map_err(no_channel)?;
-    let machine = MachineOptions {
-        kernel: absolute(&options.kernel)?,
-        initramfs: Some(absolute(&options.initramfs)?),
-        memory_mib: options.memory_mib,
-        accelerator: options.accelerator,
-        root,
-        compile: options.compile.clone(),
-        control: Some(std::os::fd::AsRawFd::as_raw_fd(&theirs)),
-        disk: None,
-        kernel_arguments: Vec::new(),
-    };
-    let mut qemu = Launch::new(&options.recipe.binary);
-    qemu.command().args(command_line(&options.recipe, &machine));
-    if let Some(directory) = directory {
-        qemu.command().current_dir(directory);
-    }
-    qemu.inherit(theirs.into());
-    if let Some(log) = &options.console_log {
-        qemu.log_to(log);
-    }
-    let qemu = qemu.spawn().await.map_err(|source| GuestError::QemuMissing {
-        program: options.recipe.binary.clone(),
-        source,
-    })?;
-    Ok(Link::new(qemu, stream, options.console_log.clone()))
-}
-
-/// The root as QEMU is to be told it, and the directory to run it in. A socket is told by its name
-/// alone: its address has no room for long paths.
-fn reachable(root: &Root) -> Result<(Root, Option<PathBuf>), GuestError> {
-    let fault = |path: &Path| {
-        let path = path.to_owned();
-        |source| GuestError::Host { doing: "cannot open the sysroot", path, source }
-    };
-    match root {
-        Root::NineP { export, .. } => {
-            std::fs::read_dir(export).map_err(fault(export))?;
-            Ok((root.clone(), None))
-        }
-        Root::Virtiofs { socket } => {
-            std::fs::metadata(socket).map_err(fault(socket))?;
-            let place = std::path::absolute(socket).map_err(fault(socket))?;
-            let name = place.file_name().unwrap_or_default();
-            let root = Root::Virtiofs { socket: PathBuf::from(name) };
-            Ok((root, place.parent().map(Path::to_owned)))
-        }
-        Root::None => Ok((Root::None, None)),
-    }
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, GuestError> {
-    std::path::absolute(path).map_err(|source| GuestError::Host {
-        doing: "cannot find",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-pub(super) fn readable(doing: &'static str, path: &Path) -> Result<(), GuestError> {
-    File::open(path).map(drop).map_err(|source| GuestError::Host {
-        doing,
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Hellos and `Setup`; also says when the agent's hello came.
-async fn introduce(
-    link: &mut Link,
-    options: &GuestOptions,
-) -> Result<(AgentHello, Instant), GuestError> {
-    let AgentMessage::Hello(hello) = link.receive().await? else {
-        return Err(GuestError::Unexpected("something came before the hello"));
-    };
-    let at = Instant::now();
-    if hello.version != VERSION {
-        return Err(GuestError::Version {
-            build_id: String::from_utf8_lossy(&hello.build_id).into_owned(),
-            theirs: hello.version,
-            ours: VERSION,
-        });
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    link.send(&HostMessage::Hello(HostHello {
-        version: VERSION,
-        build_id: env!("CARGO_PKG_VERSION").into(),
-        seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-        nanoseconds: now.subsec_nanos(),
-    }))?;
-    link.send(&HostMessage::Setup(options.setup()))?;
-    match link.receive().await? {
-        AgentMessage::Done => Ok((hello, at)),
-        _ => Err(GuestError::Unexpected("no answer to Setup")),
     }
 }
