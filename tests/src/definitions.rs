@@ -15,9 +15,13 @@ pub fn fresh_name(prefix: &str) -> String {
 }
 
 /// A definitions tree with one stratum of chunks, each a name, the names it needs, and the script
-/// that installs it. Chunks are written in order, so a need must stand earlier.
+/// that installs it. Chunks are written in order, so a need must stand earlier. Guests use the
+/// transport that `OUTCROP_TEST_TRANSPORT` names, if it does.
 pub fn tree(scratch: &Scratch, chunks: &[(&str, &[&str], &str)]) -> PathBuf {
     scratch.file("defs/VERSION", "version: 8\n");
+    if let Ok(transport) = std::env::var("OUTCROP_TEST_TRANSPORT") {
+        scratch.file("defs/outcrop.toml", format!("transport = \"{transport}\"\n"));
+    }
     let mut stratum = String::from("name: all\nkind: stratum\nchunks:\n");
     for (name, needs, script) in chunks {
         stratum += &format!("- name: {name}\n  morph: strata/all/{name}.morph\n");
