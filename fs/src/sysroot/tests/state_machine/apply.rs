@@ -46,6 +46,14 @@ impl Pair {
         same(outcome.map(|_| ()), expected.map(|_| ()))
     }
 
+    /// Applies one operation after the other, and compares the trees after each.
+    pub fn follow(&mut self, operations: &[Operation]) -> TestCaseResult {
+        operations.iter().try_for_each(|operation| {
+            self.apply(operation)?;
+            self.compare()
+        })
+    }
+
     pub fn apply(&mut self, operation: &Operation) -> TestCaseResult {
         self.apply_to_names(operation.clone())?;
         self.readings.keep_only_what_stayed(&self.model);

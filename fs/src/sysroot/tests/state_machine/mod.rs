@@ -70,16 +70,9 @@ proptest! {
     ) {
         let mut pair = Pair::new(layers);
         pair.compare()?;
-        for operation in &operations {
-            pair.apply(operation)?;
-            pair.compare()?;
-        }
+        pair.follow(&operations)?;
         pair.end()?;
     }
-}
-
-proptest! {
-    #![proptest_config(config())]
 
     #[test]
     fn kept_changes_are_the_same_tree(
@@ -89,10 +82,7 @@ proptest! {
     ) {
         let mut pair = Pair::new(layers);
         pair.compare()?;
-        for operation in &operations {
-            pair.apply(operation)?;
-            pair.compare()?;
-        }
+        pair.follow(&operations)?;
         pair.end()?;
         let before = walk(&pair.sysroot);
         let directory = tempfile::tempdir().unwrap();
@@ -109,16 +99,9 @@ proptest! {
         // The numbers of nodes that went before may be given out again.
         let alive = pair.model.reachable();
         pair.numbers.retain(|id, _| alive.contains_key(id));
-        for operation in &later {
-            pair.apply(operation)?;
-            pair.compare()?;
-        }
+        pair.follow(&later)?;
         pair.end()?;
     }
-}
-
-proptest! {
-    #![proptest_config(config())]
 
     #[test]
     fn a_capture_is_the_same_tree_as_a_layer(
@@ -139,10 +122,7 @@ proptest! {
         captured(&pair, 0, &scratch.path().join("second.tar"), true)?.compare()?;
         let read = |name| std::fs::read(scratch.path().join(name)).unwrap();
         prop_assert!(read("first.tar") == read("second.tar"), "the same tree, the same stream");
-        for operation in &later {
-            pair.apply(operation)?;
-            pair.compare()?;
-        }
+        pair.follow(&later)?;
         pair.end()?;
     }
 }
