@@ -99,9 +99,10 @@ impl Device {
     fn serve_awake(&self, vring: &VringRwLock) -> io::Result<()> {
         let mut patience = self.patience.lock();
         loop {
-            let mut now = Instant::now();
+            let found = Instant::now();
+            let mut now = found;
             if self.serve(vring)? {
-                let found = std::mem::replace(&mut now, Instant::now());
+                now = Instant::now();
                 patience.answered(found, now);
             }
             if !patience.waits(now) || self.session.is_closed() {

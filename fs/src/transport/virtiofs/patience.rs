@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A request that comes later than this after the last answer was not worth waiting for: about what
 /// two wakings cost.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_micros(200);
+const LONGEST_WAIT: Duration = Duration::from_micros(200);
 
 /// A turn of other threads that takes longer shows that the processor is wanted: QEMU needs about
 /// 20 µs to tell the guest of an answer.
