@@ -17,6 +17,7 @@ pub mod archive;
 pub mod capture;
 pub mod content;
 pub mod diff;
+pub mod draft;
 pub mod error;
 pub mod filesystem;
 pub mod index;

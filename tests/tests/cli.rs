@@ -400,8 +400,7 @@ fn ctrl_c_ends_a_fetch_from_a_server_that_says_nothing() {
     if !guests_can_run() {
         return;
     }
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let repository = format!("git://{}/silent", silent.local_addr().unwrap());
+    let (silent, repository) = silent_server();
     let scratch = Scratch::new();
     scratch.file("VERSION", "version: 8\n");
     let commit = "1".repeat(40);
@@ -413,9 +412,61 @@ fn ctrl_c_ends_a_fetch_from_a_server_that_says_nothing() {
     let mut command = outcrop();
     command.args(["build", "silent", "--definitions"]).arg(scratch.path());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
-    let connection = silent.accept().unwrap();
+    let connection = connection_to(&silent);
     let id = child.id().to_string();
     run(as_user("kill").args(["-INT", &id])).ok();
+    wait_until("the end", Duration::from_secs(60), || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(connection);
+}
+
+/// A server that takes connections and says nothing, and how a git repository there is named.
+fn silent_server() -> (std::net::TcpListener, String) {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let repository = format!("git://{}/silent", server.local_addr().unwrap());
+    (server, repository)
+}
+
+#[track_caller]
+fn connection_to(server: &std::net::TcpListener) -> std::net::TcpStream {
+    server.set_nonblocking(true).unwrap();
+    let mut connection = None;
+    wait_until("a connection", Duration::from_secs(60), || {
+        connection = server.accept().ok();
+        connection.is_some()
+    });
+    connection.unwrap().0
+}
+
+#[test]
+fn a_command_without_anything_to_tidy_up_ends_with_the_same_exit_code() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let (server, repository) = silent_server();
+        let mut command = outcrop();
+        command.args(["source", "import", &repository, "--ref", "main"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+        let connection = connection_to(&server);
+        run(as_user("kill").args([signal, &child.id().to_string()])).ok();
+        wait_until("the end", Duration::from_secs(60), || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        drop(connection);
+    }
+}
+
+#[test]
+fn what_nohup_has_started_lives_on_without_its_terminal() {
+    let (server, repository) = silent_server();
+    let script = "trap '' HUP; exec \"$0\" source import \"$1\" --ref main";
+    let mut command = as_user("sh");
+    command.args(["-c", script]).arg(outcrop_tests::program()).arg(&repository);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+    let connection = connection_to(&server);
+    let id = child.id().to_string();
+    run(as_user("kill").args(["-HUP", &id])).ok();
+    // A signal that counts, after the one that does not: both have the same way to go.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none());
+    run(as_user("kill").args(["-TERM", &id])).ok();
     wait_until("the end", Duration::from_secs(60), || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(connection);

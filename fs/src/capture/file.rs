@@ -8,6 +8,7 @@ use super::index_sink::{IndexSink, builder};
 use super::options::{CaptureOptions, CaptureReport, IndexedCapture};
 use super::write::{Output, capture, capture_indexed};
 use super::write_back::written_back;
+use crate::draft::{self, parent};
 use crate::error::{Error, Result};
 use crate::filesystem::Filesystem;
 use crate::node::Ino;
@@ -83,11 +84,7 @@ pub fn can_capture_to(tar: &Path) -> Result<()> {
 }
 
 fn draft_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".draft-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(parent(path))
-        .map_err(|source| Error::host("cannot create", path, source))
+    draft::beside(path).map_err(|source| Error::host("cannot create", path, source))
 }
 
 fn sync(file: &File, path: &Path) -> Result<()> {
@@ -98,11 +95,4 @@ fn publish(draft: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     let fault = |source: io::Error| Error::host("cannot rename to", path, source);
     draft.persist(path).map_err(|error| fault(error.error))?;
     File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(fault)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }

@@ -25,6 +25,8 @@ pub fn log_title(component: &str, key: &str) -> String {
 pub struct BuildLog {
     path: PathBuf,
     file: BufWriter<File>,
+    /// The last line in the file is not ended.
+    mid_line: bool,
     /// Bytes of output that the file still takes.
     room: u64,
     /// Bytes of output that it did not take.
@@ -42,6 +44,7 @@ impl BuildLog {
         Ok(BuildLog {
             path: path.to_owned(),
             file: BufWriter::new(file),
+            mid_line: false,
             room: OUTPUT_LIMIT,
             left_out: 0,
             line: Vec::new(),
@@ -56,6 +59,7 @@ impl BuildLog {
         {
             self.problem = Some(error);
         }
+        self.mid_line = bytes.last().map_or(self.mid_line, |last| *last != b'\n');
     }
 
     /// The first line.
@@ -65,6 +69,9 @@ impl BuildLog {
 
     /// A line of our own.
     pub fn note(&mut self, text: &str) {
+        if self.mid_line {
+            self.write(b"\n");
+        }
         self.write(format!("# {text}\n").as_bytes());
     }
 
@@ -76,6 +83,8 @@ impl BuildLog {
     }
 
     pub fn command(&mut self, step: &str, command: &str) {
+        // What the last command said in its last line is no part of what this one says.
+        self.end_line(&mut |_| {});
         self.note(&format!("{step}:"));
         for line in command.lines() {
             self.note(&format!("  {line}"));
@@ -114,7 +123,6 @@ impl BuildLog {
             return;
         }
         if self.left_out == 0 {
-            self.write(b"\n");
             self.note("the log is full: what commands say from here on is left out");
         }
         self.left_out = self.left_out.saturating_add(dropped.len() as u64);
@@ -186,6 +194,22 @@ mod tests {
         let mut log = BuildLog::create(&path).unwrap();
         log.output(b"checking for cc", |_| {});
         assert_eq!(std::fs::read(&path).unwrap(), b"checking for cc");
+    }
+
+    #[test]
+    fn output_that_ends_without_a_newline_is_kept_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
+        let mut log = BuildLog::create(&path).unwrap();
+        log.command("configure", "printf yes");
+        log.output(b"yes", |_| {});
+        log.command("build", "echo no");
+        log.output(b"no\n", |_| {});
+        assert_eq!(log.tail(), ["yes", "no"]);
+        drop(log);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let expected = "# configure:\n#   printf yes\nyes\n# build:\n#   echo no\nno\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

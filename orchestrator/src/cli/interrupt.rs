@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as a value to wait for.
+//! SIGINT, SIGTERM and SIGHUP as a value to wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,16 +16,26 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long the news of a signal may take from its handler to us.
 const NEWS: Duration = Duration::from_millis(50);
 
+/// Whether somebody has begun to wait for signals; from then on it is theirs to end the process.
+static AWAITED: AtomicBool = AtomicBool::new(false);
+
 /// Resolves when the process is asked to stop. Made before the work starts, so that no signal
 /// falls between.
 pub struct Interrupt {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    /// `None` where the process was started to live on when its terminal is gone, as by `nohup`.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl Interrupt {
     pub fn new() -> CommandResult<Self> {
+        let interrupt = Self::listening()?;
+        AWAITED.store(true, Ordering::SeqCst);
+        Ok(interrupt)
+    }
+
+    fn listening() -> CommandResult<Self> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| CommandError::host(format!("cannot listen for signals: {error}")))
@@ -33,16 +43,55 @@ impl Interrupt {
         Ok(Interrupt {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
+            hangup: match hangup_is_ignored() {
+                true => None,
+                false => Some(listen(SignalKind::hangup())?),
+            },
         })
     }
 
     pub async fn wait(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            () = hangup => {}
         }
+    }
+}
+
+/// Whether whoever started us has asked for SIGHUP to be ignored.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (SignalKind::hangup().as_raw_value() - 1)) != 0)
+}
+
+/// From now on a signal ends the process with exit code 130, until something waits for signals
+/// itself because it has to tidy up. What lies in the store's `tmp/` is the next command's to remove.
+pub fn exit_on_signals() {
+    let watch = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let Ok(mut interrupt) = Interrupt::listening() else { return };
+            interrupt.wait().await;
+            if !AWAITED.load(Ordering::SeqCst) {
+                output::say(CommandError::interrupted());
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        });
+        std::io::Result::Ok(())
+    };
+    // Without it a signal does what it does to any process.
+    let started = std::thread::Builder::new().name("signals".to_owned()).spawn(watch);
+    if let Err(error) = started {
+        log::debug!("cannot watch for signals: {error}");
     }
 }
 

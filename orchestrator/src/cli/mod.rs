@@ -90,6 +90,7 @@ pub fn main() -> ExitCode {
     }
     start_logging(arguments.verbose);
     raise_file_limit();
+    interrupt::exit_on_signals();
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -20,6 +20,11 @@ const MANY_BRACKETS: usize = 2_000;
 
 /// Decodes `text`, or says everything that is wrong with it.
 pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<Problem>> {
+    // A byte order mark may begin any YAML stream, and means nothing in UTF-8.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(fault) = control_character(file, text) {
+        return Err(vec![fault]);
+    }
     // serde_yaml does not apply merge keys to typed data.
     let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[' | b'?'));
     if text.contains("<<") || brackets.take(MANY_BRACKETS).count() == MANY_BRACKETS {
@@ -69,6 +74,19 @@ pub(super) fn read_exact<T: DeserializeOwned>(file: &str, text: &str) -> Result<
             Err(problems)
         }
     }
+}
+
+/// The first character that YAML has only in its escaped form; neither reader knows its place.
+fn control_character(file: &str, text: &str) -> Option<Problem> {
+    let forbidden = |c: char| c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r');
+    let (before, _) = text.split_at_checked(text.find(forbidden)?)?;
+    let character = text.chars().find(|c| forbidden(*c))?;
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    let code = u32::from(character);
+    let message = format!("the character U+{code:04X} cannot stand in YAML");
+    let suggestion = format!("in double quotes it can be written as \\x{code:02X}");
+    Some(problem(file, line, column, message, Some(suggestion)))
 }
 
 fn problem(

@@ -22,6 +22,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use outcrop_fs::capture::{CaptureOptions, MtimePolicy, OnProgress, Progress, Skipped};
+use outcrop_fs::draft::{DraftDirectory, parent};
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::{Ino, Timestamp};
 
@@ -79,16 +80,9 @@ pub fn export(
 ) -> Result<Report> {
     let survey = Survey::of(tree, root, options.mtime)?;
     let job = Job { tree, root, options, survey: &survey };
-    let directory = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let fault = |doing, source| outcrop_fs::Error::host(doing, out, source);
     // A directory, not a file: some builders insist on making their output themselves.
-    let scratch = tempfile::Builder::new()
-        .prefix(".export-")
-        .tempdir_in(directory)
-        .map_err(|source| fault("cannot create", source))?;
+    let scratch = DraftDirectory::beside(out).map_err(|source| fault("cannot create", source))?;
     let draft = scratch.path().join("draft");
     let outcome = format.exporter().write(&job, &draft)?;
     let file = File::open(&draft).map_err(|source| fault("cannot write", source))?;
@@ -97,7 +91,7 @@ pub fn export(
     // Whoever cancelled meanwhile keeps what was there before.
     job.report(Progress { entries: survey.entries, bytes })?;
     std::fs::rename(&draft, out).map_err(|source| fault("cannot rename to", source))?;
-    File::open(directory)
+    File::open(parent(out))
         .and_then(|directory| directory.sync_all())
         .map_err(|source| fault("cannot write", source))?;
     let Outcome { skipped, warnings } = outcome;

@@ -51,6 +51,13 @@ fn yaml_itself() {
         "name: c\nkind: chunk\n---\nname: d\n",
         "c.morph:3:1: error: a second document starts here; a definition is one document",
     );
+    file(
+        "name: c\nkind: chunk\nbuild-system: man\0ual\n",
+        "c.morph:3:18: error: the character U+0000 cannot stand in YAML \
+         (in double quotes it can be written as \\x00)",
+    );
+    let all = shown(parse(&[("c.morph", &format!("\u{feff}{CHUNK}"))]));
+    assert_eq!(all, [] as [&str; 0]);
     let text = TextFile { path: "c.morph".into(), text: b"name: c\nkind: \xff".to_vec() };
     let files = Files { definitions: vec![text], ..Files::default() };
     let expected = ["c.morph:2:7: error: the file is not UTF-8 here"];
