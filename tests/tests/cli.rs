@@ -282,6 +282,15 @@ fn a_number_of_guests_that_nobody_means_is_refused() {
 }
 
 #[test]
+fn a_size_that_means_nothing_is_refused() {
+    let sampled = Sampled::new();
+    let of_tar = ["export", "base.tar", "-f", "tar", "-o", "x", "--size", "5"];
+    sampled.outcrop(&of_tar).fails(2).says("not of other formats");
+    let none = ["export", "base.tar", "-f", "ext4", "-o", "x", "--size", "0"];
+    sampled.outcrop(&none).fails(2).says("0 is not in 1..");
+}
+
+#[test]
 fn an_unknown_component_suggests_a_near_name() {
     let sampled = Sampled::new();
     let examples = outcrop_tests::examples().join("minimal").display().to_string();

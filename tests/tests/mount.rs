@@ -230,6 +230,27 @@ fn a_signal_and_fusermount_both_end_the_server() {
 }
 
 #[test]
+fn a_mount_that_is_in_use_is_left_alone() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));
+    let mounted = Mounted::new(&scratch, ["--layer".as_ref(), tar.as_os_str()]);
+    let mut user = as_user("sh")
+        .args(["-c", "exec < \"$0\"; echo; exec sleep 1000"])
+        .arg(mounted.mountpoint.join("f"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    std::io::Read::read_exact(user.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let said = run(outcrop().arg("unmount").arg(&mounted.mountpoint)).fails(1);
+    assert!(said.stderr.contains("close what uses it"), "{}", said.stderr);
+    mounted.shell("cat \"$MNT/f\"").ok();
+    user.kill().unwrap();
+    user.wait().unwrap();
+    mounted.end();
+}
+
+#[test]
 fn unmounting_by_another_path_waits_for_the_capture_too() {
     for other in ["../mnt", "alias"] {
         let scratch = Scratch::new();

@@ -294,6 +294,15 @@ fn a_damaged_package_of_the_kit_is_removed_and_told_with_its_remedy() {
 }
 
 #[test]
+fn a_kit_without_a_readable_lock_file_is_damaged() {
+    let sampled = Sampled::new();
+    kit(&sampled, "x86_64-1", "1", "2");
+    sampled.shell("echo garbage > .store/kits/x86_64-1/kit.lock");
+    let said = sampled.outcrop(&["store", "verify"]).fails(1).says("the kit in ");
+    assert!(said.stdout.starts_with("kits/x86_64-1 damaged: "), "{}", said.stdout);
+}
+
+#[test]
 fn a_collection_takes_kits_that_are_not_current_and_no_other() {
     if !guests_can_run() {
         return;

@@ -124,17 +124,14 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
         }
     };
     let qemu = &architecture.qemu.binary;
+    let agent = find_agent(&architecture.name).map(drop).map_err(|error| error.to_string());
+    let has_agent = agent.is_ok();
     let mut findings = vec![
         on_path(qemu, Need::Must, "apt install qemu-system"),
-        Finding::new(
-            "the agent",
-            Need::Must,
-            find_agent(&architecture.name).map(drop).map_err(|error| error.to_string()),
-            "scripts/build makes it beside the program",
-        ),
+        Finding::new("the agent", Need::Must, agent, "scripts/build makes it beside the program"),
     ];
     match Context::open() {
-        Ok(context) => findings.extend(with_kit(&context, &arguments.arch)),
+        Ok(context) => findings.extend(with_kit(&context, &arguments.arch, has_agent)),
         Err(error) => findings.push(Finding::new(
             "the store",
             Need::Must,
@@ -145,7 +142,7 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
     findings
 }
 
-fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
+fn with_kit(context: &Context, arch: &str, has_agent: bool) -> Vec<Finding> {
     let store = format!("the store {}", context.store.root().display());
     let mut findings = vec![Finding::new(store, Need::Must, Ok(()), "")];
     let kit = match Kits::new(context.store.kits()).current(arch) {
@@ -157,28 +154,9 @@ fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
         }
     };
     findings.push(whole_kit(&kit));
-    let verdict = runtime()
-        .and_then(|runtime| runtime.block_on(guests::accelerator(context, &kit)))
-        .map_err(|error| error.message)
-        .and_then(|verdict| match verdict.accelerator {
-            Accelerator::Kvm => Ok(()),
-            Accelerator::Tcg => Err(verdict.reason),
-        });
-    findings.push(Finding::new(
-        "hardware acceleration (KVM)",
-        Need::May,
-        verdict,
-        "guests are emulated without it, which is slower; add yourself to the group kvm",
-    ));
-    let virtiofs = runtime()
-        .map_err(|error| error.message)
-        .and_then(|runtime| runtime.block_on(guests::virtiofs(&kit)));
-    findings.push(Finding::new(
-        "guests reach their files over virtiofs",
-        Need::May,
-        virtiofs,
-        "builds use 9p without it, which is slower; QEMU 7.2 and newer have the device",
-    ));
+    if has_agent {
+        findings.extend(in_guests(context, &kit));
+    }
     let compile = CompileService::probe(&kit).map(drop).map_err(|error| error.to_string());
     findings.push(Finding::new(
         "the host compiles for guests",
@@ -187,6 +165,33 @@ fn with_kit(context: &Context, arch: &str) -> Vec<Finding> {
         "install the compiler of the kit's version, e.g. apt install gcc-12 g++-12",
     ));
     findings
+}
+
+/// What only a guest can tell.
+fn in_guests(context: &Context, kit: &Kit) -> Vec<Finding> {
+    let verdict = runtime()
+        .and_then(|runtime| runtime.block_on(guests::accelerator(context, kit)))
+        .map_err(|error| error.message)
+        .and_then(|verdict| match verdict.accelerator {
+            Accelerator::Kvm => Ok(()),
+            Accelerator::Tcg => Err(verdict.reason),
+        });
+    let acceleration = Finding::new(
+        "hardware acceleration (KVM)",
+        Need::May,
+        verdict,
+        "guests are emulated without it, which is slower; add yourself to the group kvm",
+    );
+    let virtiofs = runtime()
+        .map_err(|error| error.message)
+        .and_then(|runtime| runtime.block_on(guests::virtiofs(kit)));
+    let transport = Finding::new(
+        "guests reach their files over virtiofs",
+        Need::May,
+        virtiofs,
+        "builds use 9p without it, which is slower; QEMU 7.2 and newer have the device",
+    );
+    vec![acceleration, transport]
 }
 
 /// Whether a build would take the kit.

@@ -41,7 +41,7 @@ pub struct Arguments {
     output: Option<PathBuf>,
 
     /// Size of an ext4 image in MiB
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     size: Option<u64>,
 
     #[command(flatten)]
@@ -49,6 +49,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
+    if arguments.size.is_some() && arguments.format != Format::Ext4 {
+        return Err(CommandError::input(
+            "--size is the size of an image of ext4, not of other formats",
+        ));
+    }
     let context = Context::open()?;
     let sysroot = tree::open_target(&context, &arguments.target, &arguments.definitions)?;
     let out = arguments.output.clone().unwrap_or_else(|| default_output(arguments));

@@ -56,7 +56,7 @@ fn not_unmounted(mountpoint: &Path, said: &[u8]) -> CommandError {
         return CommandError::input(format!("no mount of yours is on {place}"))
             .hint("`findmnt` lists what is mounted");
     }
-    CommandError::input(format!("{place} was not unmounted: {}", said.trim()))
+    CommandError::build(format!("{place} was not unmounted: {}", said.trim()))
         .hint(format!("close what uses it (see `fuser -m {place}`) and try again"))
 }
 

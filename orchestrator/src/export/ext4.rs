@@ -53,24 +53,8 @@ impl Exporter for Ext4 {
             None => digest_tree(job)?,
         };
         let plan = Plan::of(job, identity)?;
-        let mut outcome = Outcome::default();
-        if takes_tar(job, &said) {
-            let mke2fs = plan.command(&program, Path::new("-"), draft);
-            Running::start(mke2fs)?.feed(job, |stdin| {
-                outcome = stream(job, stdin, Path::new("the pipe to mke2fs"))?;
-                Ok(())
-            })?;
-            outcome.warnings.extend(
-                job.survey
-                    .with_more_than_capabilities
-                    .warning("that mke2fs does not take from a tar"),
-            );
-        } else {
-            from_mount(job, &plan, &program, draft)?;
-            outcome.warnings.extend(
-                job.survey.with_trusted_xattrs.warning("that only root can copy from a mount"),
-            );
-        }
+        let mut outcome = fill(job, &plan, &program, draft, takes_tar(job, &said))
+            .map_err(|error| plan.explain(error))?;
         mend_root(job, &plan, &debugfs, draft)?;
         let survey = job.survey;
         let warnings = [
@@ -82,6 +66,31 @@ impl Exporter for Ext4 {
         outcome.warnings.extend(warnings.into_iter().flatten());
         Ok(outcome)
     }
+}
+
+/// Makes the image with everything but the root's attributes.
+fn fill(job: &Job<'_>, plan: &Plan, program: &Path, draft: &Path, as_tar: bool) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    if as_tar {
+        let mke2fs = plan.command(program, Path::new("-"), draft);
+        Running::start(mke2fs)?.feed(job, |stdin| {
+            outcome = stream(job, stdin, Path::new("the pipe to mke2fs"))?;
+            Ok(())
+        })?;
+        outcome.warnings.extend(
+            job.survey.with_more_than_capabilities.warning("that mke2fs does not take from a tar"),
+        );
+    } else {
+        from_mount(job, plan, program, draft)?;
+        let lost = [
+            job.survey.with_trusted_xattrs.warning("that only root can copy from a mount"),
+            job.survey
+                .without_owner
+                .warning("the owner or group 4294967295, which a mount shows as 65534"),
+        ];
+        outcome.warnings.extend(lost.into_iter().flatten());
+    }
+    Ok(outcome)
 }
 
 /// Whether to feed `mke2fs` the tar stream. It needs no mount, but of xattrs `mke2fs` takes only
@@ -141,6 +150,8 @@ fn mend_root(job: &Job<'_>, plan: &Plan, debugfs: &Path, draft: &Path) -> Result
 /// What an image will be, decided from the tree alone.
 struct Plan {
     bytes: u64,
+    /// MiB that it takes where no size is asked for.
+    enough: u64,
     inodes: u64,
     /// 0: no journal.
     journal_mebibytes: u64,
@@ -164,15 +175,16 @@ impl Plan {
         };
         // A quarter to write into; bitmaps and spare group descriptors; the journal.
         let groups = used / (128 * MEBIBYTE) + 2;
-        let bytes = used
+        let enough = used
             .saturating_add(used / 4)
             .saturating_add(groups.saturating_add(journal_mebibytes + 8).saturating_mul(MEBIBYTE));
-        let bytes = job.options.size.unwrap_or(bytes);
+        let bytes = job.options.size.unwrap_or(enough);
         let bytes = bytes.checked_next_multiple_of(MEBIBYTE).ok_or_else(|| {
             Error::Invalid(format!("{bytes} bytes are more than a file system image can have"))
         })?;
         Ok(Plan {
             bytes,
+            enough: enough.div_ceil(MEBIBYTE),
             inodes,
             journal_mebibytes,
             uuid: uuid(&identity, b"ext4 file system"),
@@ -186,6 +198,18 @@ impl Plan {
         // The first is what 1.47.0 knows, the second what came with 1.47.1.
         command.env("E2FSPROGS_FAKE_TIME", self.time.to_string());
         command.env("SOURCE_DATE_EPOCH", self.time.to_string());
+    }
+
+    /// What `mke2fs` says of an image without room does not tell what to do.
+    fn explain(&self, error: Error) -> Error {
+        let asked = self.bytes / MEBIBYTE;
+        match error {
+            Error::Builder { output, .. } if asked < self.enough => Error::Invalid(format!(
+                "the tree does not fit into {asked} MiB: leave the size out, or make it {}:\n{output}",
+                self.enough
+            )),
+            error => error,
+        }
     }
 
     fn command(&self, program: &Path, input: &Path, draft: &Path) -> Command {

@@ -117,6 +117,8 @@ pub(super) struct Survey {
     /// With an mtime before 1901 or after 2038.
     pub beyond_i32_mtime: Sort,
     pub with_subseconds: Sort,
+    /// Of the owner or group 4294967295, which Linux has for "none".
+    pub without_owner: Sort,
     /// With names of more than [`LONGEST_NAME`] bytes.
     pub with_long_names: Sort,
     /// With paths of more than [`LONGEST_PATH`] bytes.
@@ -138,6 +140,7 @@ impl Survey {
             beyond_u32_mtime: Sort::default(),
             beyond_i32_mtime: Sort::default(),
             with_subseconds: Sort::default(),
+            without_owner: Sort::default(),
             with_long_names: Sort::default(),
             with_long_paths: Sort::default(),
         };
@@ -180,6 +183,9 @@ impl Survey {
         }
         if time.nanoseconds != 0 {
             self.with_subseconds.note(visit.path);
+        }
+        if meta.uid == u32::MAX || meta.gid == u32::MAX {
+            self.without_owner.note(visit.path);
         }
         self.xattrs(&tree.list_xattrs(visit.attributes.ino)?, visit.path);
         let blocks = match meta.kind {

@@ -96,6 +96,13 @@ impl Kits {
     /// All kits, in bytewise order of their directories' names. Damaged ones are skipped with a
     /// warning.
     pub fn list(&self) -> Result<Vec<Kit>> {
+        let warned = |kit: Result<Kit>| kit.inspect_err(|error| log::warn!("{error}")).ok();
+        Ok(self.each()?.into_iter().filter_map(|(_, kit)| warned(kit)).collect())
+    }
+
+    /// The directories of all kits, in bytewise order of their names, and what is wrong with those
+    /// that cannot be opened.
+    pub fn each(&self) -> Result<Vec<(PathBuf, Result<Kit>)>> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             read => read.map_err(Error::host("cannot read", &self.root))?,
@@ -105,12 +112,11 @@ impl Kits {
             .filter(|path| !path.is_symlink() && path.join(LOCK_FILE).is_file())
             .collect();
         directories.sort();
-        Ok(directories
-            .iter()
-            .filter_map(|directory| {
-                self.open(directory).inspect_err(|error| log::warn!("{error}")).ok()
-            })
-            .collect())
+        let opened = directories.into_iter().map(|directory| {
+            let kit = self.open(&directory);
+            (directory, kit)
+        });
+        Ok(opened.collect())
     }
 
     fn open(&self, directory: &Path) -> Result<Kit> {

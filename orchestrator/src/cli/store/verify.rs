@@ -1,7 +1,7 @@
 //! `outcrop store verify`: reading everything again, and taking away what is damaged.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::kit::{Kit, Kits};
 use crate::output;
@@ -29,7 +29,7 @@ pub fn run(context: &Context, remove: bool) -> CommandResult {
         }
     };
     let things = verify_things(context, &mut tell)?;
-    let kits = verify_kits(context, &mut tell)?;
+    let (kits, unreadable) = verify_kits(context, &mut tell)?;
     let mut errors = Vec::new();
     if !things.is_empty() {
         errors.push(match remove {
@@ -39,6 +39,7 @@ pub fn run(context: &Context, remove: bool) -> CommandResult {
     }
     let fates = if remove { remove_packages(context, &kits)? } else { BTreeMap::new() };
     errors.extend(kits.iter().map(|kit| damaged_kit(kit, &fates)));
+    errors.extend(unreadable.iter().map(|directory| unreadable_kit(directory)));
     all_of(errors).map_or(Ok(()), Err)?;
     Ok(written?)
 }
@@ -62,10 +63,23 @@ fn verify_things(context: &Context, tell: &mut dyn FnMut(String)) -> CommandResu
     Ok(damaged)
 }
 
-fn verify_kits(context: &Context, tell: &mut dyn FnMut(String)) -> CommandResult<Vec<DamagedKit>> {
-    let mut damaged = Vec::new();
-    for kit in Kits::new(context.store.kits()).list()? {
+/// The kits that lack packages, and the directories of those that cannot even be opened.
+fn verify_kits(
+    context: &Context,
+    tell: &mut dyn FnMut(String),
+) -> CommandResult<(Vec<DamagedKit>, Vec<PathBuf>)> {
+    let (mut damaged, mut unreadable) = (Vec::new(), Vec::new());
+    for (directory, kit) in Kits::new(context.store.kits()).each()? {
         let mut packages = Vec::new();
+        let kit = match kit {
+            Ok(kit) => kit,
+            Err(error) => {
+                let name = directory.file_name().unwrap_or_default().to_string_lossy();
+                tell(format!("kits/{name} damaged: {error}"));
+                unreadable.push(directory);
+                continue;
+            }
+        };
         kit.verify_packages(|label, path, problem| match problem {
             None => tell(format!("kits/{label} good")),
             Some(problem) => {
@@ -77,7 +91,13 @@ fn verify_kits(context: &Context, tell: &mut dyn FnMut(String)) -> CommandResult
             damaged.push(DamagedKit { kit, packages });
         }
     }
-    Ok(damaged)
+    Ok((damaged, unreadable))
+}
+
+fn unreadable_kit(directory: &Path) -> CommandError {
+    let place = directory.display();
+    CommandError::build(format!("the kit in {place} cannot be used"))
+        .hint(format!("remove {place}, and make a kit with: outcrop kit create"))
 }
 
 fn count_things(things: &[Thing]) -> String {
