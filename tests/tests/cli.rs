@@ -198,7 +198,9 @@ fn a_result_that_nobody_reads_is_no_error_and_one_that_cannot_be_written_is() {
     let stratum = "name: all\nkind: stratum\nchunks:\n- {name: a, build-system: manual}\n";
     sampled.scratch.file("defs/all.morph", stratum);
     sampled.outcrop(&["ls", "app.deb"]).ok();
-    let cases: [&[&str]; 13] = [
+    let cases: [&[&str]; 15] = [
+        &["--version"],
+        &["ls", "--help"],
         &["source", "import", "app.tar.xz"],
         &["source", "list"],
         &["store", "du"],

@@ -84,7 +84,10 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => return tell(&told),
+    };
     if let Command::CompileEndpoint(arguments) = &arguments.command {
         return compile_endpoint::run(arguments);
     }
@@ -99,6 +102,19 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(error.exit as u8)
         }
+    }
+}
+
+/// What is wrong with the arguments, or the help or version that they ask for.
+fn tell(told: &clap::Error) -> ExitCode {
+    let printed = output::checked(told.print());
+    match printed {
+        Err(error) if !told.use_stderr() => {
+            output::say(&error);
+            ExitCode::from(Exit::BuildFailed as u8)
+        }
+        _ if told.use_stderr() => ExitCode::from(Exit::BadInput as u8),
+        _ => ExitCode::SUCCESS,
     }
 }
 
