@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use outcrop_fs::Error;
-use outcrop_fs::layer::cache::{Archive, LayerCache};
+use outcrop_fs::layer::cache::{self, Archive, LayerCache};
 use outcrop_fs::layer::indexed::IndexedLayer;
 use outcrop_fs::layer::{Entry, Layer};
 use sha2::{Digest, Sha256};
-use support::flatten;
-use support::room::{COMPRESSIONS, Compress, Room, contents, find, gzip, in_two, sample, tar, xz};
+use support::room::{
+    COMPRESSIONS, Compress, Room, contents, find, gzip, header, in_two, sample, tar, xz,
+};
+use support::{entry, flatten, pax};
 
 #[test]
 fn every_compression_gives_the_same_tree_and_digests() {
@@ -277,4 +279,102 @@ fn leftovers_of_a_killed_process_are_removed() {
     drop(room.open(&path).unwrap());
     assert!(!Path::new(&leftover).exists());
     assert!(data.exists());
+}
+
+/// An entry for a file of `size` bytes with `data` at an offset and holes around it.
+fn sparse(path: &str, size: u64, offset: u64, data: &[u8]) -> Vec<u8> {
+    let (size, map) = (size.to_string(), format!("{offset},{}", data.len()));
+    let records = [("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", map.as_bytes())];
+    [pax(b'x', &records), entry(header(b'0', path, data.len()), data)].concat()
+}
+
+#[test]
+fn sparse_files_have_digests_but_for_enormous_ones() {
+    let room = Room::new();
+    let archive = [
+        sparse("enormous", 1 << 40, 1 << 30, b"data"),
+        sparse("d/s", 10_000, 5_000, b"data"),
+        sparse("empty", 300_000, 0, b""),
+        tar(&[]),
+    ]
+    .concat();
+    let layer = room.open(&room.write("a.tar.gz", &gzip(&archive))).unwrap();
+    let digest = |path| layer.digest(find(&layer, path)).unwrap();
+    let content = [&[0; 5_000][..], b"data", &[0; 4_996]].concat();
+    assert_eq!(digest("d/s"), Some(Sha256::digest(content).into()));
+    assert_eq!(digest("empty"), Some(Sha256::digest([0; 300_000]).into()));
+    assert_eq!(digest("enormous"), None);
+}
+
+/// A layer with every kind of content, unpacked: its directory, its index and its tar.
+fn unpacked() -> (Room, PathBuf, PathBuf) {
+    let room = Room::new();
+    let mut link = header(b'1', "d/name", 0);
+    link.set_link_name("d/first").unwrap();
+    let archive = [
+        entry(header(b'0', "d/first", 5), b"PLAIN"),
+        entry(link, b""),
+        sparse("d/sparse", 200_000, 150_000, b"SPARSE"),
+        tar(&[("empty", b""), ("last", b"LAST")]),
+    ]
+    .concat();
+    drop(room.open(&room.write("a.tar.gz", &gzip(&archive))).unwrap());
+    let index = room.cached(".index").pop().unwrap();
+    let data = room.cached(".tar").pop().unwrap();
+    (room, index, data)
+}
+
+#[test]
+fn verification_finds_every_changed_byte_of_every_file() {
+    let (_room, index, data) = unpacked();
+    cache::verify(&index).unwrap();
+    let good = fs::read(&data).unwrap();
+    for (content, path) in [("PLAIN", "d/first"), ("SPARSE", "d/sparse"), ("LAST", "last")] {
+        let at = good.windows(content.len()).position(|w| w == content.as_bytes()).unwrap();
+        for place in at..at + content.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 0x10;
+            fs::write(&data, &bad).unwrap();
+            let error = cache::verify(&index).unwrap_err();
+            let Error::Malformed { path: found, .. } = &error else { panic!("{error:?}") };
+            assert_eq!(found.as_deref(), Some(path), "byte {place}: {error}");
+        }
+    }
+    fs::write(&data, &good).unwrap();
+    cache::verify(&index).unwrap();
+}
+
+#[test]
+fn verification_finds_a_short_a_long_and_a_missing_tar_and_a_damaged_index() {
+    let (_room, index, data) = unpacked();
+    let (tar, bytes) = (fs::read(&data).unwrap(), fs::read(&index).unwrap());
+    let damaged = |problem: &str| {
+        let error = cache::verify(&index).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+        assert!(error.to_string().contains(problem), "{error}");
+    };
+    fs::write(&data, &tar[..tar.len() - 1]).unwrap();
+    damaged(&format!("it has {} bytes instead of {}", tar.len() - 1, tar.len()));
+    fs::write(&data, [&tar[..], b"x"].concat()).unwrap();
+    damaged("bytes instead of");
+    fs::remove_file(&data).unwrap();
+    damaged("missing");
+    fs::write(&data, &tar).unwrap();
+    let mut bad = bytes.clone();
+    bad[600] ^= 1;
+    fs::write(&index, &bad).unwrap();
+    damaged("its index is damaged");
+    fs::write(&index, &bytes).unwrap();
+    cache::verify(&index).unwrap();
+}
+
+#[test]
+fn verification_looks_at_no_tar_that_an_index_does_not_use() {
+    let room = Room::new();
+    let path = room.write("a.tar", &gzip(&sample()));
+    drop(room.open(&path).unwrap());
+    // Now it is used in place; what was unpacked before lies there still.
+    drop(room.open(&room.write("a.tar", &tar(&[("a", b"x")]))).unwrap());
+    assert_eq!(room.cached(".tar").len(), 1);
+    cache::verify(&room.cached(".index")[0]).unwrap();
 }

@@ -7,10 +7,12 @@ use sha2::{Digest, Sha256};
 use super::input::Input;
 use super::reader::{TarEntry, TarReader};
 use crate::error::{Error, Result};
-use crate::index::{Builder, Content};
-use crate::node::Kind;
+use crate::index::{Builder, Content, NewNode};
 
 mod usr_merge;
+
+/// Zeros of holes that are hashed in one archive at most: holes may be larger than any disk.
+const MOST_ZEROS_DIGESTED: u64 = 1 << 30;
 
 /// How the entries of an archive become nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -36,8 +38,8 @@ impl Interpretation {
 
 /// Reads an archive to its end and adds its nodes to an index.
 ///
-/// With `digests`, every byte of every file is read and its SHA-256 kept (but for sparse files,
-/// whose holes may be larger than any disk); without, data is passed over.
+/// With `digests`, every byte of every file is read and its SHA-256 kept, but for sparse files that
+/// come after [`MOST_ZEROS_DIGESTED`]; without, data is passed over.
 pub fn import<I: Input>(
     reader: &mut TarReader<I>,
     builder: &mut Builder,
@@ -45,11 +47,10 @@ pub fn import<I: Input>(
     digests: bool,
 ) -> Result<()> {
     let mut buffer = vec![0; 128 * 1024];
+    let mut zeros_left = MOST_ZEROS_DIGESTED;
     while let Some(mut entry) = reader.next_entry()? {
-        let is_plain_file = entry.node.metadata.kind == Kind::File
-            && matches!(entry.node.content, Content::Data { .. });
-        if digests && is_plain_file {
-            entry.node.digest = Some(digest(reader, &mut buffer)?);
+        if digests {
+            entry.node.digest = digest(reader, &entry.node, &mut buffer, &mut zeros_left)?;
         }
         let offset = entry.offset;
         add(builder, entry, interpretation).map_err(|error| reader.locate(error, offset))?;
@@ -57,13 +58,65 @@ pub fn import<I: Input>(
     Ok(())
 }
 
-fn digest<I: Input>(reader: &mut TarReader<I>, buffer: &mut [u8]) -> Result<[u8; 32]> {
+fn digest<I: Input>(
+    reader: &mut TarReader<I>,
+    node: &NewNode,
+    buffer: &mut [u8],
+    zeros_left: &mut u64,
+) -> Result<Option<[u8; 32]>> {
     let mut hasher = Sha256::new();
-    loop {
-        match reader.read_data(buffer)? {
-            0 => return Ok(hasher.finalize().into()),
-            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+    match &node.content {
+        Content::Data { .. } => {
+            hash_data(reader, &mut hasher, u64::MAX, buffer)?;
         }
+        Content::Sparse { runs } => {
+            let size = node.metadata.size;
+            let stored = runs.iter().fold(0, |sum: u64, run| sum.saturating_add(run.length));
+            let Some(left) = zeros_left.checked_sub(size.saturating_sub(stored)) else {
+                return Ok(None);
+            };
+            *zeros_left = left;
+            let mut end = 0;
+            for run in runs {
+                hash_zeros(&mut hasher, run.file_offset.saturating_sub(end), buffer);
+                hash_data(reader, &mut hasher, run.length, buffer)?;
+                end = run.file_offset.saturating_add(run.length);
+            }
+            hash_zeros(&mut hasher, size.saturating_sub(end), buffer);
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(hasher.finalize().into()))
+}
+
+/// Hashes what is stored of the current entry next, `length` bytes at most.
+fn hash_data<I: Input>(
+    reader: &mut TarReader<I>,
+    hasher: &mut Sha256,
+    length: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
+    let mut left = length;
+    loop {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        let read = reader.read_data(piece)?;
+        if read == 0 {
+            return Ok(());
+        }
+        hasher.update(piece.get(..read).unwrap_or_default());
+        left = left.saturating_sub(read as u64);
+    }
+}
+
+fn hash_zeros(hasher: &mut Sha256, count: u64, buffer: &mut [u8]) {
+    let mut left = count;
+    while left > 0 {
+        let step = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(piece) = buffer.get_mut(..step) else { return };
+        piece.fill(0);
+        hasher.update(&*piece);
+        left = left.saturating_sub(step as u64);
     }
 }
 

@@ -98,6 +98,11 @@ impl Index {
         self.sections.header.section(Section::Records).length / RECORD_SIZE as u64
     }
 
+    /// Whether the content of any file is known by its SHA-256.
+    pub fn has_digests(&self) -> bool {
+        self.sections.header.section(Section::Digests).length > 0
+    }
+
     /// Bytes of the whole index.
     pub fn size(&self) -> u64 {
         self.sections.header.file_length

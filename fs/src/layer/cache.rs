@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 use crate::index::{Index, SourceIdentity};
 
 mod unpack;
+mod verify;
+
+pub use verify::verify;
 
 /// An archive to open: a tar, compressed or not, or a `.deb`; told apart by content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use crate::index::{Fault, Index, Node, Payload};
 use crate::node::{Kind, Metadata, Timestamp, Xattrs};
 
 pub(super) mod build;
+mod verify;
 
 /// A read-only tree from a tar archive or from memory. Reading takes no lock.
 pub struct IndexedLayer {

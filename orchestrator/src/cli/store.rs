@@ -26,7 +26,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read artifacts, indexes, downloads and kits' packages again and compare their digests
+    /// Read artifacts, layers, downloads and kits' packages again and compare their digests
     ///
     /// Exit code 1 if something is damaged.
     ///

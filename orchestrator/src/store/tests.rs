@@ -227,6 +227,46 @@ fn verification_finds_every_flipped_bit_of_an_index() {
     assert!(!store.remove_damaged(Part::Sources, &download).unwrap(), "it is gone");
 }
 
+#[test]
+fn verification_reads_the_files_of_unpacked_layers() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    let cache = outcrop_fs::layer::cache::LayerCache::new(store.layers());
+    for name in ["bad", "good"] {
+        let packed = place.path().join(format!("{name}.tar.gz"));
+        let file = File::create(&packed).unwrap();
+        let encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        let mut tar = tar::Builder::new(encoder);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(7);
+        tar.append_data(&mut header, "etc/motd", &b"content"[..]).unwrap();
+        tar.into_inner().unwrap().finish().unwrap();
+        cache.open(&outcrop_fs::layer::cache::Archive::new(packed), &|_| {}).unwrap();
+    }
+    let verdicts = || {
+        let mut seen = Vec::new();
+        let tell = |part, name: &str, verdict: &Verdict| {
+            seen.push((part, name.to_owned(), verdict.clone()));
+        };
+        store.verify_all(tell).unwrap();
+        seen
+    };
+    let seen = verdicts();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|(_, _, verdict)| *verdict == Verdict::Good), "{seen:?}");
+    let (_, bad, _) = &seen[0];
+    let unpacked = store.layers().join(format!("{bad}.tar"));
+    let mut bytes = fs::read(&unpacked).unwrap();
+    bytes[512] ^= 1;
+    fs::write(&unpacked, bytes).unwrap();
+    let seen = verdicts();
+    assert!(matches!(&seen[0].2, Verdict::Damaged(why) if why.contains("etc/motd")), "{seen:?}");
+    assert_eq!(seen[1].2, Verdict::Good);
+    assert!(store.remove_damaged(Part::Layers, bad).unwrap());
+    assert!(!unpacked.exists() && !unpacked.with_extension("index").exists());
+    assert_eq!(verdicts(), seen[1..]);
+}
+
 fn set_used(path: &Path, seconds: u64) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     File::open(path).unwrap().set_modified(time).unwrap();

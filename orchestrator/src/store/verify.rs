@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use outcrop_fs::index::Index;
+use outcrop_fs::layer::cache;
 use sha2::{Digest, Sha256};
 
 use super::artifact;
@@ -77,11 +78,15 @@ impl Store {
             let wanted = &artifact.info.digest;
             return Ok(Verdict::Damaged(format!("its SHA-256 is {digest} instead of {wanted}")));
         }
-        Ok(verify_index(&artifact.index))
+        Ok(verify_derived(&artifact.index, |index| {
+            Index::open(index)?
+                .verify()
+                .map_err(|fault| fault.into_error(&index.display().to_string()))
+        }))
     }
 
-    /// Verifies every artifact, every index of a layer and every download, telling of each one: its
-    /// part, its name, and how it is.
+    /// Verifies every artifact, every layer with its uncompressed tar, and every download, telling of
+    /// each one: its part, its name, and how it is.
     pub fn verify_all(&self, mut tell: impl FnMut(Part, &str, &Verdict)) -> Result<()> {
         for key in self.keys()? {
             let verdict = self.verify(&key)?;
@@ -91,7 +96,7 @@ impl Store {
             let index =
                 item.paths.iter().find(|path| path.extension().is_some_and(|e| e == "index"));
             if let Some(index) = index {
-                tell(Part::Layers, &item.name, &verify_index(index));
+                tell(Part::Layers, &item.name, &verify_derived(index, cache::verify));
             }
         }
         for item in self.items(Part::Sources)?.iter().filter(|item| !item.name.contains('.')) {
@@ -117,14 +122,15 @@ impl Store {
     }
 }
 
-fn verify_index(path: &Path) -> Verdict {
-    if !path.exists() {
+/// What reading an index, and perhaps what belongs to it, shows.
+fn verify_derived(index: &Path, read: impl FnOnce(&Path) -> outcrop_fs::Result<()>) -> Verdict {
+    if !index.exists() {
         return Verdict::Absent;
     }
-    match Index::open(path).and_then(|index| {
-        index.verify().map_err(|fault| fault.into_error(&path.display().to_string()))
-    }) {
+    match read(index) {
         Ok(()) => Verdict::Good,
+        // It was removed meanwhile.
+        Err(_) if !index.exists() => Verdict::Absent,
         Err(error) => Verdict::Damaged(error.to_string()),
     }
 }
