@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 pub const MAGIC: &[u8; 8] = b"!<arch>\n";
 const HEADER_SIZE: u64 = 60;
+/// Bytes of `debian-binary` that are looked at; more lines may follow the version.
+const LONGEST_VERSION: u64 = 32;
 
 /// Where a member's bytes lie in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,10 @@ pub fn find_data<R: Read + Seek>(label: &str, file: &mut R) -> Result<Member> {
             ));
         };
         if name == "debian-binary" {
+            let mut text = vec![0; size.min(LONGEST_VERSION) as usize];
+            file.seek(SeekFrom::Start(data)).map_err(read_error)?;
+            file.read_exact(&mut text).map_err(read_error)?;
+            check_version(&text).map_err(|problem| error(data, &problem))?;
             is_package = true;
         } else if !is_package {
             return Err(error(position, "this is not a Debian package: debian-binary is missing"));
@@ -68,6 +74,17 @@ pub fn find_data<R: Read + Seek>(label: &str, file: &mut R) -> Result<Member> {
         position = after.saturating_add(after % 2);
     }
     Err(error(end, "the package has no data.tar member"))
+}
+
+/// Packages of another major version are incompatible, newer minor ones are not.
+fn check_version(text: &[u8]) -> Result<(), String> {
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let minor = line.strip_prefix(b"2.").unwrap_or_default();
+    if !minor.is_empty() && minor.iter().all(u8::is_ascii_digit) {
+        return Ok(());
+    }
+    let found = line.escape_ascii();
+    Err(format!("its debian-binary says '{found}', and only packages of version 2 can be read"))
 }
 
 fn parse_header(header: &[u8; HEADER_SIZE as usize]) -> Option<(String, u64)> {
@@ -123,6 +140,25 @@ mod tests {
             let error = find_data("p.deb", &mut Cursor::new(&bytes[..length])).unwrap_err();
             assert!(matches!(error, Error::Malformed { .. }), "{length}: {error}");
         }
+    }
+
+    #[test]
+    fn only_the_known_major_version_is_accepted() {
+        let find = |version: &[u8]| {
+            let bytes = package(&[("debian-binary", version), ("data.tar", b"1234")]);
+            find_data("p.deb", &mut Cursor::new(&bytes))
+        };
+        for version in ["2.0\n", "2.0", "2.7\n", "2.10\nmore\n", "2.0\n\n"] {
+            assert_eq!(find(version.as_bytes()).unwrap().size, 4, "{version:?}");
+        }
+        for version in ["9.0\n", "20.0\n", "1.0\n", "", "\n2.0\n", "2\n", "2.\n", "2.x\n", " 2.0\n"]
+        {
+            let error = find(version.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("its debian-binary says"), "{version:?}: {error}");
+        }
+        let error = find(b"9.0\n").unwrap_err().to_string();
+        assert!(error.contains("'9.0'"), "{error}");
+        assert!(find(&[0xff; 5000]).unwrap_err().to_string().len() < 300);
     }
 
     #[test]
