@@ -212,6 +212,12 @@ fn a_directory_that_a_layer_does_not_describe_stays_as_it_was() {
     assert_eq!(tree.resolve(b"/tmp").unwrap().meta.mode, 0o1777);
     assert_eq!(tree.resolve(b"/tmp").unwrap().meta.mtime.seconds, 1);
     assert_eq!(tree.resolve(b"/other").unwrap().meta.mode, 0o755);
+    let opaque = tar(&[("tmp/.wh..wh..opq", b""), ("tmp/newest", b"x")]);
+    let layers = [lower, upper, opaque].map(|layer| layout.blob(LAYER, &layer));
+    layout.list(&[layout.image(&layers)]);
+    let tree = layout.open("").unwrap();
+    assert_eq!(tree.resolve(b"/tmp").unwrap().meta.mode, 0o1777);
+    assert!(tree.resolve(b"/tmp/newest").is_ok() && tree.resolve(b"/tmp/new").is_err());
     let placed = layout.open("@/tmp").unwrap();
     assert_eq!(placed.resolve(b"/tmp/tmp").unwrap().meta.mode, 0o1777);
 }

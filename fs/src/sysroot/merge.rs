@@ -63,7 +63,16 @@ pub(super) struct Directory {
 struct Merged {
     /// Topmost first.
     sources: Box<[Source]>,
+    /// Where an opaque source ends them and none describes the directory: the topmost of those that
+    /// it hides which does.
+    described_by: Option<Source>,
     listing: OnceLock<Listing>,
+}
+
+impl Merged {
+    fn new(sources: Vec<Source>, described_by: Option<Source>) -> Arc<Merged> {
+        Arc::new(Merged { sources: sources.into(), described_by, listing: OnceLock::new() })
+    }
 }
 
 /// A name's meaning in the lower tree.
@@ -89,17 +98,10 @@ impl LowerTree {
                 layers.len()
             )));
         }
-        let mut sources = Vec::with_capacity(layers.len());
-        for (number, layer) in layers.iter().enumerate().rev() {
-            sources.push(Source { layer: number as u32, entry: Entry::ROOT });
-            if layer.is_opaque(Entry::ROOT)? {
-                break;
-            }
-        }
         let root = Directory {
             parent: ROOT_INO,
             place: zones.root(),
-            merged: Some(Arc::new(Merged { sources: sources.into(), listing: OnceLock::new() })),
+            merged: Some(merge_roots(&layers)?),
         };
         let directories = DashMap::new();
         directories.insert(ROOT_INO, root);
@@ -137,12 +139,8 @@ impl LowerTree {
         }
         let directory = self.directory(ino)?;
         self.with_sources(ino, &directory, |sources| {
-            for source in sources {
-                if !self.layer(*source)?.is_implied(source.entry)? {
-                    return Ok(Some(*source));
-                }
-            }
-            Ok(Some(top))
+            let hidden = directory.merged.as_ref().and_then(|merged| merged.described_by);
+            Ok(Some(self.describing(sources)?.or(hidden).unwrap_or(top)))
         })
     }
 
@@ -238,9 +236,9 @@ impl LowerTree {
         let meta = layer.metadata(source.entry)?;
         let ino = source.ino();
         if meta.kind.is_directory() && !self.directories.contains_key(&ino) {
-            let sources = self.merge_directory(name, source, below)?;
-            let merged = (sources.len() > 1)
-                .then(|| Arc::new(Merged { sources: sources.into(), listing: OnceLock::new() }));
+            let (sources, described_by) = self.merge_directory(name, source, below)?;
+            let merged = (sources.len() > 1 || described_by.is_some())
+                .then(|| Merged::new(sources, described_by));
             let place = self.zones.child(directory.place, name);
             self.directories.entry(ino).or_insert(Directory { parent, place, merged });
         }
@@ -248,25 +246,63 @@ impl LowerTree {
         Ok(Found { ino, meta })
     }
 
-    /// The directory `name` of `top` and those of the lower layers that show through it.
-    fn merge_directory(&self, name: &[u8], top: Source, below: &[Source]) -> Result<Vec<Source>> {
+    /// The directory `name` of `top` and those of the lower layers that show through it; and what
+    /// describes it where none of these does.
+    fn merge_directory(
+        &self,
+        name: &[u8],
+        top: Source,
+        below: &[Source],
+    ) -> Result<(Vec<Source>, Option<Source>)> {
         let mut sources = vec![top];
+        let mut rest = below.iter();
         let mut opaque = !below.is_empty() && self.layer(top)?.is_opaque(top.entry)?;
-        for source in below {
-            if opaque {
-                break;
+        while !opaque && let Some(parent) = rest.next() {
+            let (found, cut_off) = self.subdirectory(*parent, name)?;
+            if let Some(source) = found {
+                sources.push(source);
+                opaque = self.layer(source)?.is_opaque(source.entry)?;
             }
-            let layer = self.layer(*source)?;
-            opaque = layer.whiteout(source.entry, name)?.is_some();
-            if let Some(entry) = layer.lookup(source.entry, name)? {
-                if !layer.metadata(entry)?.kind.is_directory() {
-                    break;
-                }
-                sources.push(Source { layer: source.layer, entry });
-                opaque = opaque || layer.is_opaque(entry)?;
+            if cut_off {
+                return Ok((sources, None));
             }
         }
-        Ok(sources)
+        let mut described_by = None;
+        if opaque && self.describing(&sources)?.is_none() {
+            while described_by.is_none()
+                && let Some(parent) = rest.next()
+            {
+                let (found, cut_off) = self.subdirectory(*parent, name)?;
+                described_by = self.describing(found.as_slice())?;
+                if cut_off {
+                    break;
+                }
+            }
+        }
+        Ok((sources, described_by))
+    }
+
+    /// A layer's directory `name` of `parent`, and whether it cuts off those of lower layers.
+    fn subdirectory(&self, parent: Source, name: &[u8]) -> Result<(Option<Source>, bool)> {
+        let layer = self.layer(parent)?;
+        let cut_off = layer.whiteout(parent.entry, name)?.is_some();
+        match layer.lookup(parent.entry, name)? {
+            Some(entry) if layer.metadata(entry)?.kind.is_directory() => {
+                Ok((Some(Source { layer: parent.layer, entry }), cut_off))
+            }
+            Some(_) => Ok((None, true)),
+            None => Ok((None, cut_off)),
+        }
+    }
+
+    /// The first source whose layer describes it.
+    fn describing(&self, sources: &[Source]) -> Result<Option<Source>> {
+        for source in sources {
+            if !self.layer(*source)?.is_implied(source.entry)? {
+                return Ok(Some(*source));
+            }
+        }
+        Ok(None)
     }
 
     /// The merged directory that shows a layer's directory; `None` where another layer hides it.
@@ -438,4 +474,24 @@ impl LowerTree {
         let names = self.layer(source)?.names(source.entry)?;
         Ok(names.into_iter().next().ok_or(Errno::STALE)?.1)
     }
+}
+
+/// The roots of all layers, down to an opaque one.
+fn merge_roots(layers: &[Arc<dyn Layer>]) -> Result<Arc<Merged>> {
+    let mut sources = Vec::with_capacity(layers.len());
+    let (mut described, mut described_by, mut opaque) = (false, None, false);
+    for (number, layer) in layers.iter().enumerate().rev() {
+        let source = Source { layer: number as u32, entry: Entry::ROOT };
+        if !opaque {
+            sources.push(source);
+            opaque = layer.is_opaque(Entry::ROOT)?;
+            described = described || !layer.is_implied(Entry::ROOT)?;
+        } else if described {
+            break;
+        } else if !layer.is_implied(Entry::ROOT)? {
+            described_by = Some(source);
+            break;
+        }
+    }
+    Ok(Merged::new(sources, described_by))
 }

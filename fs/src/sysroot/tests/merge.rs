@@ -165,6 +165,55 @@ fn an_opaque_root_hides_all_lower_layers() {
 }
 
 #[test]
+fn an_opaque_directory_that_is_only_implied_is_described_by_what_it_hides() {
+    let low = || {
+        MemoryLayer::new("low")
+            .mode("/", 0o700)
+            .file("/d/old", "")
+            .mode("/d", 0o1777)
+            .xattr("/d", "user.a", b"1")
+    };
+    let implied = || MemoryLayer::new("implied").file("/d/older", "").implied("/d").implied("/");
+    let opaque =
+        || MemoryLayer::new("opaque").file("/d/f", "").implied("/d").implied("/").opaque("/d");
+    let check = |layers: Vec<MemoryLayer>, mode: u16, label: &str, names: &[&str]| {
+        // Whoever asks first, and by name or by number.
+        let by_name = read_only(layers);
+        let found = by_name.lookup(ROOT_INO, b"d").unwrap();
+        assert_eq!((found.meta.mode, by_name.provenance(found.ino)), (mode, Some(label)));
+        assert_eq!(list(&by_name, "/d"), names);
+        assert_errno(by_name.resolve(b"/d/old"), Errno::NOENT);
+        let by_number = Sysroot::new(by_name.tree.layers().to_vec(), Options::default()).unwrap();
+        assert_eq!(by_number.attributes(found.ino).unwrap(), found);
+        let xattrs = by_number.list_xattrs(found.ino).unwrap();
+        assert_eq!(!xattrs.is_empty(), label == "low");
+    };
+    check(vec![low(), opaque()], 0o1777, "low", &["f"]);
+    check(vec![low(), opaque(), opaque()], 0o1777, "low", &["f"]);
+    check(vec![low(), implied(), opaque(), implied()], 0o1777, "low", &["f", "older"]);
+    // Nothing shows through what is no directory, or through a whiteout.
+    let file = MemoryLayer::new("file").file("/d", "");
+    check(vec![low(), file, opaque()], 0o755, "opaque", &["f"]);
+    let gone = MemoryLayer::new("gone").whiteout("/d");
+    check(vec![low(), gone, opaque()], 0o755, "opaque", &["f"]);
+    check(vec![low(), opaque().whiteout("/d")], 0o755, "opaque", &["f"]);
+    let described = MemoryLayer::new("described").file("/d/f", "").mode("/d", 0o711).opaque("/d");
+    check(vec![low(), described, opaque()], 0o711, "described", &["f"]);
+}
+
+#[test]
+fn an_opaque_root_that_is_only_implied_keeps_the_lower_roots_metadata() {
+    let sysroot = read_only(vec![
+        MemoryLayer::new("low").mode("/", 0o700).file("/old", ""),
+        MemoryLayer::new("middle").implied("/").file("/older", ""),
+        MemoryLayer::new("high").implied("/").opaque("/").file("/new", ""),
+    ]);
+    assert_eq!(list(&sysroot, "/"), ["new"]);
+    assert_eq!(stat(&sysroot, "/").meta.mode, 0o700);
+    assert_eq!(sysroot.provenance(ROOT_INO), Some("low"));
+}
+
+#[test]
 fn nlink_counts_visible_names_only() {
     let sysroot = two(
         MemoryLayer::new("low")

@@ -268,7 +268,6 @@ pub fn layer(label: &str, wishes: Vec<(Vec<u8>, Wish)>) -> (MemoryLayer, Vec<(Ve
         layer: MemoryLayer::new(label),
         said: Vec::new(),
         linkable: Vec::new(),
-        described: BTreeSet::new(),
         opaque: BTreeSet::new(),
     };
     let root = wishes.iter().find_map(|(_, wish)| match wish {
@@ -286,8 +285,6 @@ struct Draft {
     layer: MemoryLayer,
     said: Vec<(Vec<u8>, Said)>,
     linkable: Vec<Vec<u8>>,
-    /// Directories that are not only implied.
-    described: BTreeSet<Vec<u8>>,
     opaque: BTreeSet<Vec<u8>>,
 }
 
@@ -316,8 +313,7 @@ impl Draft {
         let fits = match wish {
             Wish::Root(_) => false,
             Wish::Whiteout => true,
-            // Whether an undescribed directory that hides what is below shows its metadata is open.
-            Wish::Opaque => self.described.contains(&path) && self.opaque.insert(path.clone()),
+            Wish::Opaque => self.layer.is_directory(&path) && self.opaque.insert(path.clone()),
             Wish::Link(_) if self.linkable.is_empty() => false,
             _ => !self.layer.exists(&path),
         };
@@ -379,9 +375,7 @@ impl Draft {
         }
         let (meta, xattrs) = (described.metadata(), described.xattrs.clone());
         self.change(|layer| layer.described(path, meta, xattrs));
-        if kind.is_directory() {
-            self.described.insert(path.to_vec());
-        } else {
+        if !kind.is_directory() {
             self.linkable.push(path.to_vec());
         }
         described.said(kind, bytes)
