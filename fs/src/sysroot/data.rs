@@ -146,12 +146,10 @@ impl Sysroot {
         self.record_write(ino, &data, |size| size.max(end))
     }
 
-    pub(super) fn resize(&self, ino: Ino, size: u64) -> Result<()> {
+    /// The data of a file that can have this size.
+    pub(super) fn data_to_resize(&self, ino: Ino, size: u64) -> Result<Arc<FileData>> {
         end_of(size, 0)?;
-        let data = self.data_for_write(ino)?;
-        let mut writer = data.write();
-        writer.truncate(size);
-        self.record_write(ino, &data, |_| size)
+        self.data_for_write(ino)
     }
 
     pub(super) fn allocate_data(

@@ -11,7 +11,7 @@ use super::create::{SYMLINK_MODE, TARGET_MAX};
 use super::file::{FileData, Reader, read_lower};
 use crate::error::{Errno, Result};
 use crate::filesystem::{SetAttributes, SetTime, SetXattr};
-use crate::node::{Attributes, Ino, Kind, ROOT_INO, Xattrs};
+use crate::node::{Attributes, Ino, Kind, ROOT_INO, Timestamp, Xattrs};
 
 const SETUID: u16 = 0o4000;
 const SETGID: u16 = 0o2000;
@@ -28,31 +28,46 @@ impl Sysroot {
         if *set == SetAttributes::default() {
             return self.attributes_of(&self.changes.read(), ino);
         }
-        if let Some(size) = set.size {
-            self.resize(ino, size)?;
-        }
+        let data = match set.size {
+            Some(size) => {
+                self.check_attributes(&self.changes.read(), ino, set)?;
+                Some((size, self.data_to_resize(ino, size)?))
+            }
+            None => None,
+        };
+        // Nobody reads between the change of the size and that of the data.
+        let mut writer = data.as_ref().map(|(size, data)| (*size, data.write()));
         let mut changes = self.changes.write();
-        self.check_writable(&changes, ino)?;
-        if set.mode.is_some() && self.kind_of(&changes, ino)? == Kind::Symlink {
-            return Err(Errno::OPNOTSUPP.into());
+        self.check_attributes(&changes, ino, set)?;
+        if let Some((_, data)) = &data {
+            self.check_data(&changes, ino, data)?;
         }
         self.copy_up(&mut changes, ino)?;
         if set.kill_privileges {
             self.kill_privileges(&mut changes, ino)?;
         }
-        let now = now();
-        let node = changes.node_mut(ino)?;
-        let time = |set: SetTime| match set {
-            SetTime::Now => now,
-            SetTime::At(at) => at,
-        };
-        node.meta.mode = set.mode.map_or(node.meta.mode, |mode| mode & 0o7777);
-        node.meta.uid = set.uid.unwrap_or(node.meta.uid);
-        node.meta.gid = set.gid.unwrap_or(node.meta.gid);
-        node.atime = set.atime.map_or(node.atime, time);
-        node.meta.mtime = set.mtime.map_or(node.meta.mtime, time);
-        node.ctime = now;
-        self.attributes_of(&changes, ino)
+        change(changes.node_mut(ino)?, set, now());
+        drop(changes);
+        if let Some((size, writer)) = &mut writer {
+            writer.truncate(*size);
+        }
+        self.attributes_of(&self.changes.read(), ino)
+    }
+
+    /// Whatever can be refused or cannot be read, before anything is changed.
+    fn check_attributes(&self, changes: &Changes, ino: Ino, set: &SetAttributes) -> Result<()> {
+        let kind = self.attributes_of(changes, ino)?.meta.kind;
+        if set.size.is_some() {
+            check_file(kind)?;
+        }
+        self.check_writable(changes, ino)?;
+        if set.mode.is_some() && kind == Kind::Symlink {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        if set.kill_privileges && !kind.is_directory() {
+            self.with_xattrs(changes, ino, |_| ())?;
+        }
+        Ok(())
     }
 
     fn kill_privileges(&self, changes: &mut Changes, ino: Ino) -> Result<()> {
@@ -245,15 +260,21 @@ impl Sysroot {
         size: impl FnOnce(u64) -> u64,
     ) -> Result<()> {
         let mut changes = self.changes.write();
-        if !has_data(&changes, ino, Some(data)) {
-            // Something else since, such as a symlink.
-            check_file(self.kind_of(&changes, ino)?)?;
-            return Err(Errno::STALE.into());
-        }
+        self.check_data(&changes, ino, data)?;
         let node = changes.node_mut(ino)?;
         node.meta.size = size(node.meta.size);
         node.touch(now());
         Ok(())
+    }
+
+    /// That this still is the file's data.
+    fn check_data(&self, changes: &Changes, ino: Ino, data: &Arc<FileData>) -> Result<()> {
+        if has_data(changes, ino, Some(data)) {
+            return Ok(());
+        }
+        // Something else since, such as a symlink.
+        check_file(self.kind_of(changes, ino)?)?;
+        Err(Errno::STALE.into())
     }
 
     /// The data of a file, ready to be changed.
@@ -291,6 +312,23 @@ impl Sysroot {
         check_file(meta.kind)?;
         Ok(meta.size)
     }
+}
+
+fn change(node: &mut Node, set: &SetAttributes, now: Timestamp) {
+    let time = |set: SetTime| match set {
+        SetTime::Now => now,
+        SetTime::At(at) => at,
+    };
+    if let Some(size) = set.size {
+        node.meta.size = size;
+        node.meta.mtime = now;
+    }
+    node.meta.mode = set.mode.map_or(node.meta.mode, |mode| mode & 0o7777);
+    node.meta.uid = set.uid.unwrap_or(node.meta.uid);
+    node.meta.gid = set.gid.unwrap_or(node.meta.gid);
+    node.atime = set.atime.map_or(node.atime, time);
+    node.meta.mtime = set.mtime.map_or(node.meta.mtime, time);
+    node.ctime = now;
 }
 
 /// Whether this is a file's data now; `None` for a file that was never written to.

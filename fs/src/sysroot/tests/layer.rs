@@ -22,6 +22,7 @@ struct Node {
     whiteouts: BTreeSet<Vec<u8>>,
     opaque: bool,
     implied: bool,
+    unreadable_xattrs: bool,
 }
 
 impl Node {
@@ -36,6 +37,7 @@ impl Node {
             whiteouts: BTreeSet::new(),
             opaque: false,
             implied: false,
+            unreadable_xattrs: false,
         }
     }
 }
@@ -136,6 +138,11 @@ impl MemoryLayer {
     /// Lets the layer have a directory without describing it.
     pub fn implied(self, path: impl AsRef<[u8]>) -> Self {
         self.with(path, |node| node.implied = true)
+    }
+
+    /// Lets reading a node's xattrs fail, as in a damaged archive.
+    pub fn unreadable_xattrs(self, path: impl AsRef<[u8]>) -> Self {
+        self.with(path, |node| node.unreadable_xattrs = true)
     }
 
     pub fn opaque(self, path: impl AsRef<[u8]>) -> Self {
@@ -242,7 +249,8 @@ impl Layer for MemoryLayer {
     }
 
     fn xattrs(&self, entry: Entry) -> Result<Xattrs> {
-        Ok(self.get(entry)?.xattrs.clone())
+        let node = self.get(entry)?;
+        if node.unreadable_xattrs { Err(Errno::IO.into()) } else { Ok(node.xattrs.clone()) }
     }
 
     fn next_data(&self, entry: Entry, offset: u64) -> Result<Option<DataRun>> {

@@ -244,6 +244,44 @@ fn an_unlinked_lower_file_lives_while_it_is_held() {
 }
 
 #[test]
+fn attributes_change_together_or_not_at_all() {
+    let layer = MemoryLayer::new("low")
+        .file("/f", "content")
+        .symlink("/l", "target")
+        .unreadable_xattrs("/f");
+    let sysroot = writable(vec![layer]);
+    let (file, link) = (ino(&sysroot, "/f"), ino(&sysroot, "/l"));
+    let all = SetAttributes {
+        mode: Some(0o600),
+        uid: Some(7),
+        size: Some(3),
+        mtime: Some(SetTime::At(Timestamp::new(9, 0))),
+        kill_privileges: true,
+        ..SetAttributes::default()
+    };
+    let enormous = SetAttributes { size: Some(u64::MAX), kill_privileges: false, ..all };
+    // Once as the layer has it, once with data of its own.
+    for expected in [&b"content"[..], b"Content"] {
+        let before = sysroot.attributes(file).unwrap();
+        assert_errno(sysroot.set_attributes(file, &all), Errno::IO);
+        assert_errno(sysroot.set_attributes(file, &enormous), Errno::FBIG);
+        assert_eq!(sysroot.attributes(file).unwrap(), before);
+        assert_eq!(content_of(&sysroot, file), expected);
+        sysroot.write(file, 0, b"C").unwrap();
+    }
+    let before = sysroot.attributes(link).unwrap();
+    assert_errno(sysroot.set_attributes(link, &all), Errno::INVAL);
+    let mode = SetAttributes { size: None, ..all };
+    assert_errno(sysroot.set_attributes(link, &mode), Errno::OPNOTSUPP);
+    assert_eq!(sysroot.attributes(link).unwrap(), before);
+    let harmless = SetAttributes { kill_privileges: false, ..all };
+    let after = sysroot.set_attributes(file, &harmless).unwrap();
+    assert_eq!((after.meta.size, after.meta.mode, after.meta.uid), (3, 0o600, 7));
+    assert_eq!(after.meta.mtime, Timestamp::new(9, 0));
+    assert_eq!(content_of(&sysroot, file), b"Con");
+}
+
+#[test]
 fn xattrs_of_every_namespace_are_kept() {
     let sysroot = sample();
     let file = ino(&sysroot, "/d/f");

@@ -170,6 +170,33 @@ fn a_truncation_comes_before_or_after_a_write() {
 }
 
 #[test]
+fn size_and_mode_that_are_set_at_once_are_seen_at_once() {
+    explore(|| {
+        let tree = tree();
+        let low = ino(&tree, "/low");
+        let set = |size: u64, mode: u16| {
+            let (size, mode) = (Some(size), Some(mode));
+            let set = SetAttributes { size, mode, ..SetAttributes::default() };
+            tree.set_attributes(low, &set)
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| assert_one_of(&set(2, 0o600), &[Errno::INVAL, Errno::STALE]));
+            scope.spawn(|| assert_one_of(&set(8, 0o644), &[Errno::INVAL, Errno::STALE]));
+            scope.spawn(|| {
+                let meta = tree.attributes(low).unwrap().meta;
+                if meta.kind == Kind::File {
+                    assert!([(8, 0o644), (2, 0o600)].contains(&(meta.size, meta.mode)), "{meta:?}");
+                }
+            });
+            scope.spawn(|| tree.change_kind(low, Kind::Fifo).unwrap());
+        });
+        ended(&tree);
+        let meta = stat(&tree, "/low").meta;
+        assert_eq!(meta.size, 0);
+    });
+}
+
+#[test]
 fn what_was_written_is_in_the_symlink_that_a_file_becomes() {
     explore(|| {
         let tree = tree();
