@@ -419,11 +419,13 @@ impl fuser::Filesystem for Adapter {
         sized(reply, size, &value);
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let names = or_error!(self, "listxattr", ino.0, reply, self.tree.list_xattrs(ino.0));
+        // As on other file systems: the kernel lets only the privileged read them.
+        let sees_trusted = request.uid() == 0;
         let mut list = Vec::new();
-        for name in names {
-            list.extend_from_slice(&name);
+        for name in names.iter().filter(|name| sees_trusted || !name.starts_with(b"trusted.")) {
+            list.extend_from_slice(name);
             list.push(0);
         }
         sized(reply, size, &list);

@@ -85,6 +85,30 @@ fn a_directory_of_thousands_is_listed_exactly_once_while_it_shrinks() {
 }
 
 #[test]
+fn trusted_xattrs_are_listed_only_for_whom_the_kernel_lets_read_them() {
+    if !can_mount() {
+        return;
+    }
+    let tree = MemoryTree::new();
+    let file = put_file(&tree, b"f", b"");
+    for name in [&b"trusted.t"[..], b"trusted.", b"user.u", b"security.capability"] {
+        tree.set_xattr(file, name, b"value", SetXattr::Any).unwrap();
+    }
+    let mounted = Mounted::with(tree, &exclusive());
+    let path = mounted.path("f");
+    let mut buffer = [0; 100];
+    let length = listxattr(&path, &mut buffer[..]).unwrap();
+    let listed: BTreeSet<&[u8]> = buffer[..length].split_inclusive(|byte| *byte == 0).collect();
+    let mut expected = BTreeSet::from([&b"user.u\0"[..], b"security.capability\0"]);
+    if is_root() {
+        expected.extend([&b"trusted.t\0"[..], b"trusted.\0"]);
+    }
+    assert_eq!(listed, expected);
+    let read = getxattr(&path, "trusted.t", &mut buffer[..]);
+    assert_eq!(read.is_ok(), is_root(), "{read:?}");
+}
+
+#[test]
 fn xattrs_follow_the_size_protocol() {
     if !can_mount() {
         return;
