@@ -1,6 +1,7 @@
 //! Layers: read-only trees from somewhere.
 
 pub mod cache;
+mod delegate;
 pub mod directory;
 pub mod git;
 pub mod indexed;

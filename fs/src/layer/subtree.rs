@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::content::Identity;
 use crate::error::{Errno, Error, Result};
 use crate::filesystem::DataSink;
+use crate::layer::delegate::delegate_nodes;
 use crate::layer::placed::Placed;
 use crate::layer::without::WithoutLayer;
 use crate::layer::{DataRun, Entry, Layer, Whiteout};
@@ -43,13 +44,7 @@ impl Layer for SubtreeLayer {
         &self.label
     }
 
-    fn version(&self) -> String {
-        self.inner.version()
-    }
-
-    fn metadata(&self, entry: Entry) -> Result<Metadata> {
-        self.inner.metadata(self.inward(entry))
-    }
+    delegate_nodes!(self, entry => self.inward(entry));
 
     fn link_count(&self, entry: Entry) -> Result<u32> {
         self.inner.link_count(self.inward(entry))
@@ -89,60 +84,6 @@ impl Layer for SubtreeLayer {
 
     fn child_count(&self, directory: Entry) -> Result<u64> {
         self.inner.child_count(self.inward(directory))
-    }
-
-    fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.inner.read(entry, offset, buffer)
-    }
-
-    fn read_to(
-        &self,
-        entry: Entry,
-        offset: u64,
-        length: u64,
-        sink: &mut dyn DataSink,
-    ) -> Result<()> {
-        self.inner.read_to(entry, offset, length, sink)
-    }
-
-    fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {
-        self.inner.read_link(entry)
-    }
-
-    fn xattrs(&self, entry: Entry) -> Result<Xattrs> {
-        self.inner.xattrs(self.inward(entry))
-    }
-
-    fn has_xattrs(&self, entry: Entry) -> Result<bool> {
-        self.inner.has_xattrs(self.inward(entry))
-    }
-
-    fn next_data(&self, entry: Entry, offset: u64) -> Result<Option<DataRun>> {
-        self.inner.next_data(entry, offset)
-    }
-
-    fn data_bytes(&self, entry: Entry) -> Result<u64> {
-        self.inner.data_bytes(self.inward(entry))
-    }
-
-    fn whiteout(&self, directory: Entry, name: &[u8]) -> Result<Option<Whiteout>> {
-        self.inner.whiteout(self.inward(directory), name)
-    }
-
-    fn is_opaque(&self, directory: Entry) -> Result<bool> {
-        self.inner.is_opaque(self.inward(directory))
-    }
-
-    fn is_implied(&self, directory: Entry) -> Result<bool> {
-        self.inner.is_implied(self.inward(directory))
-    }
-
-    fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
-        self.inner.digest(entry)
-    }
-
-    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
-        self.inner.identity(entry)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::content::Identity;
 use crate::error::{Errno, Result};
 use crate::filesystem::DataSink;
+use crate::layer::delegate::delegate_nodes;
 use crate::layer::{DataRun, Entry, Layer, Whiteout};
 use crate::node::{Kind, Metadata, Xattrs};
 
@@ -142,13 +143,7 @@ impl Layer for WithoutLayer {
         self.inner.label()
     }
 
-    fn version(&self) -> String {
-        self.inner.version()
-    }
-
-    fn metadata(&self, entry: Entry) -> Result<Metadata> {
-        self.inner.metadata(entry)
-    }
+    delegate_nodes!(self, entry => entry);
 
     fn link_count(&self, entry: Entry) -> Result<u32> {
         match self.inner.link_count(entry)? {
@@ -209,60 +204,6 @@ impl Layer for WithoutLayer {
     fn child_count(&self, directory: Entry) -> Result<u64> {
         let hidden = self.hidden.get(&directory).map_or(0, |hidden| hidden.names.len() as u64);
         Ok(self.inner.child_count(directory)?.saturating_sub(hidden))
-    }
-
-    fn read(&self, entry: Entry, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.inner.read(entry, offset, buffer)
-    }
-
-    fn read_to(
-        &self,
-        entry: Entry,
-        offset: u64,
-        length: u64,
-        sink: &mut dyn DataSink,
-    ) -> Result<()> {
-        self.inner.read_to(entry, offset, length, sink)
-    }
-
-    fn read_link(&self, entry: Entry) -> Result<Vec<u8>> {
-        self.inner.read_link(entry)
-    }
-
-    fn xattrs(&self, entry: Entry) -> Result<Xattrs> {
-        self.inner.xattrs(entry)
-    }
-
-    fn has_xattrs(&self, entry: Entry) -> Result<bool> {
-        self.inner.has_xattrs(entry)
-    }
-
-    fn next_data(&self, entry: Entry, offset: u64) -> Result<Option<DataRun>> {
-        self.inner.next_data(entry, offset)
-    }
-
-    fn data_bytes(&self, entry: Entry) -> Result<u64> {
-        self.inner.data_bytes(entry)
-    }
-
-    fn whiteout(&self, directory: Entry, name: &[u8]) -> Result<Option<Whiteout>> {
-        self.inner.whiteout(directory, name)
-    }
-
-    fn is_opaque(&self, directory: Entry) -> Result<bool> {
-        self.inner.is_opaque(directory)
-    }
-
-    fn is_implied(&self, directory: Entry) -> Result<bool> {
-        self.inner.is_implied(directory)
-    }
-
-    fn digest(&self, entry: Entry) -> Result<Option<[u8; 32]>> {
-        self.inner.digest(entry)
-    }
-
-    fn identity(&self, entry: Entry) -> Result<Option<Identity>> {
-        self.inner.identity(entry)
     }
 }
 
