@@ -134,3 +134,35 @@ fn a_full_disk_does_not_cost_the_tree() {
     run(build(&definitions, &name).env("OUTCROP_HOME", &store)).ok();
     assert_eq!(std::fs::read_dir(store.join("failed")).unwrap().count(), 0);
 }
+
+#[test]
+fn what_a_guest_wrote_and_nobody_could_store_fails_the_build() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(&scratch, "24m") else {
+        return skip("mounting a small file system needs root");
+    };
+    let store = small_store(&disk);
+    let name = fresh_name("lost");
+    // No command hears of it: the kernel writes the mapping later. At the end there is room again.
+    let script = "head -c 30000000 /dev/urandom > /large || true\n\
+                  python3 - \"$DESTDIR/mapped\" <<END\n\
+                  import mmap, sys\n\
+                  file = open(sys.argv[1], 'w+b')\n\
+                  file.truncate(3000000)\n\
+                  mapping = mmap.mmap(file.fileno(), 3000000)\n\
+                  mapping[:] = b'm' * 3000000\n\
+                  mapping.close()\n\
+                  END\n\
+                  sync\nrm /large\n";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    run(build(&definitions, &name).env("OUTCROP_HOME", &store))
+        .fails(1)
+        .says("not everything that the guest wrote could be stored");
+    let artifacts = store.join("artifacts");
+    assert!(!artifacts.exists() || std::fs::read_dir(artifacts).unwrap().next().is_none());
+    disk.resize("200m");
+    run(build(&definitions, &name).env("OUTCROP_HOME", &store)).ok();
+}

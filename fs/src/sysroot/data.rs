@@ -136,6 +136,16 @@ impl Sysroot {
     }
 
     pub(super) fn write_data(&self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.store_data(ino, offset, bytes);
+        if let Err(error) = &written
+            && error.is_fault()
+        {
+            self.lost_write.get_or_init(|| error.to_string());
+        }
+        written
+    }
+
+    fn store_data(&self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = end_of(offset, bytes.len() as u64)?;
         let data = self.data_for_write(ino)?;
         if bytes.is_empty() {

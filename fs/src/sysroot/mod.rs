@@ -73,6 +73,8 @@ pub struct Sysroot {
     spool: Option<Arc<Spool>>,
     /// What a read-only tree holds, once somebody asked.
     counts: OnceLock<Counts>,
+    /// The first write whose bytes could not be stored.
+    lost_write: OnceLock<String>,
 }
 
 impl Drop for Sysroot {
@@ -105,6 +107,7 @@ impl Sysroot {
             holds: writable.then(DashMap::new),
             spool,
             counts: OnceLock::new(),
+            lost_write: OnceLock::new(),
         })
     }
 
@@ -200,6 +203,13 @@ impl Sysroot {
     pub fn next_data(&self, ino: Ino, offset: u64) -> Result<Option<DataRun>> {
         let size = self.file_size(ino)?;
         self.find_data(ino, offset, size)
+    }
+
+    /// Why the first of the writes failed whose bytes could not be stored; none did where this is
+    /// `None`. Who wrote may never have heard of it: a kernel that writes later, from its page
+    /// cache or a shared mapping, has nobody to tell.
+    pub fn lost_write(&self) -> Option<&str> {
+        self.lost_write.get().map(String::as_str)
     }
 
     /// Bytes that written data takes on the host's disk.

@@ -312,6 +312,9 @@ pub(super) fn capture(
     started: Instant,
     exclude: Option<outcrop_fs::capture::Exclude<'_>>,
 ) -> Result<Artifact> {
+    if let Some(why) = sysroot.lost_write() {
+        return Err(BuildError::LostWrite(why.to_owned()));
+    }
     let draft = store.draft(&description.key)?;
     let options = CaptureOptions {
         mtime: MtimePolicy::Clamp(description.latest_mtime),

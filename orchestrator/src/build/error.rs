@@ -36,6 +36,10 @@ pub enum BuildError {
     #[error(transparent)]
     Source(#[from] crate::sources::Error),
 
+    /// Something was not stored that the guest wrote, and perhaps nobody in the guest knows.
+    #[error("not everything that the guest wrote could be stored: {0}")]
+    LostWrite(String),
+
     #[error("cannot write {}: {source}", path.display())]
     Log { path: PathBuf, source: std::io::Error },
 

@@ -107,6 +107,12 @@ impl Plan {
         sysroot: &Sysroot,
         ended: CommandResult,
     ) -> CommandResult {
+        if let Some(why) = sysroot.lost_write() {
+            log::warn!(
+                "not everything that was written could be stored ({why}): the program that wrote it \
+                 was told, unless it did so through a mapping"
+            );
+        }
         let captured = ended.and_then(|()| self.request.capture(sysroot, &self.request.out, None));
         captured.map_err(|failure| self.keep(context, sysroot, failure))
     }

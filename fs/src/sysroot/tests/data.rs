@@ -274,7 +274,10 @@ fn a_full_spool_is_told_and_loses_nothing() {
     assert_eq!(std::fs::read_dir(disk.0.path()).unwrap().count(), 0, "the spool has no name");
     let kept = make_file(&sysroot, "/", "kept", &[1; 100_000]);
     let file = make_file(&sysroot, "/", "f", b"before");
+    assert_eq!(sysroot.lost_write(), None);
     assert_errno(sysroot.write(file, 6, &vec![2; 2 << 20]), Errno::NOSPC);
+    let lost = sysroot.lost_write().unwrap();
+    assert!(lost.contains("No space left"), "{lost}");
     assert_eq!(content(&sysroot, "/f"), b"before");
     assert_errno(sysroot.allocate(file, 0, 2 << 20, Allocate::Reserve), Errno::NOSPC);
     assert_eq!(content(&sysroot, "/f"), b"before");
