@@ -492,3 +492,34 @@ fn a_capture_whose_directory_is_gone_is_kept() {
     assert_eq!(said.stdout, "kept\n");
     run(outcrop().args(&command)).fails(2);
 }
+
+#[test]
+fn a_directory_that_is_a_layer_is_shown_as_it_is_now() {
+    for below in [None, Some(archives::files(&[("below", b"1")]))] {
+        let scratch = Scratch::new();
+        let live = scratch.directory("live");
+        scratch.file("live/changed", "one");
+        scratch.file("live/removed", "one");
+        scratch.file("live/replaced", "one");
+        let mut arguments = Vec::new();
+        if let Some(tar) = below {
+            arguments.extend(["--layer".into(), scratch.file("a.tar", tar).into_os_string()]);
+        }
+        let layer = format!("dir:{}", live.display());
+        arguments.extend(["--layer".into(), layer.into()]);
+        let mounted = Mounted::new(&scratch, arguments);
+        let look =
+            "cd \"$MNT\"; ls | grep -v below; cat changed replaced; ! cat removed added 2>&1";
+        mounted.shell("cd \"$MNT\"; cat changed removed replaced; ! cat added; ls -l").ok();
+        scratch.file("live/changed", "twotwo");
+        scratch.file("live/added", "new");
+        scratch.file("other", "2");
+        std::fs::rename(scratch.join("other"), live.join("replaced")).unwrap();
+        std::fs::remove_file(live.join("removed")).unwrap();
+        let seen = mounted.shell(look).ok().stdout;
+        let expected =
+            "added\nchanged\nreplaced\ntwotwo2cat: removed: No such file or directory\nnew";
+        assert_eq!(seen, expected);
+        mounted.end();
+    }
+}

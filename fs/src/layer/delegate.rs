@@ -10,6 +10,10 @@ macro_rules! delegate_nodes {
             $self.inner.version()
         }
 
+        fn is_live(&$self) -> bool {
+            $self.inner.is_live()
+        }
+
         fn metadata(&$self, $entry: Entry) -> Result<Metadata> {
             $self.inner.metadata($inward)
         }

@@ -197,6 +197,10 @@ impl Layer for DirectoryLayer {
         &self.label
     }
 
+    fn is_live(&self) -> bool {
+        true
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
         metadata(&self.locate(entry)?.1)
     }

@@ -67,6 +67,11 @@ pub trait Layer: Send + Sync {
         String::new()
     }
 
+    /// Whether the tree may change while it is in use: then nobody may remember anything of it.
+    fn is_live(&self) -> bool {
+        false
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata>;
 
     /// Names that the node has inside this layer (1 for a directory).

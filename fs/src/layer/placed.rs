@@ -80,6 +80,10 @@ impl Layer for Placed {
         self.inner.version()
     }
 
+    fn is_live(&self) -> bool {
+        self.inner.is_live()
+    }
+
     fn metadata(&self, entry: Entry) -> Result<Metadata> {
         match self.place(entry)? {
             Place::Above { .. } => Ok(Metadata::default_directory()),

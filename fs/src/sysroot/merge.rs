@@ -66,7 +66,7 @@ struct Merged {
     /// Where an opaque source ends them and none describes the directory: the topmost of those that
     /// it hides which does.
     described_by: Option<Source>,
-    listing: OnceLock<Listing>,
+    listing: OnceLock<Arc<Listing>>,
 }
 
 impl Merged {
@@ -381,12 +381,23 @@ impl LowerTree {
         Ok(count)
     }
 
-    fn listing<'a>(&self, merged: &'a Merged) -> Result<&'a Listing> {
+    /// Made once, unless a layer may change.
+    fn listing(&self, merged: &Merged) -> Result<Arc<Listing>> {
         if let Some(listing) = merged.listing.get() {
-            return Ok(listing);
+            return Ok(listing.clone());
         }
-        let listing = Listing::merge(&self.layers, &merged.sources)?;
-        Ok(merged.listing.get_or_init(|| listing))
+        let listing = Arc::new(Listing::merge(&self.layers, &merged.sources)?);
+        let is_live =
+            |source: &Source| self.layers.get(source.layer as usize).is_some_and(|l| l.is_live());
+        match merged.sources.iter().any(is_live) {
+            true => Ok(listing),
+            false => Ok(merged.listing.get_or_init(|| listing).clone()),
+        }
+    }
+
+    /// Whether a layer may change while the tree is in use.
+    pub(super) fn is_live(&self) -> bool {
+        self.layers.iter().any(|layer| layer.is_live())
     }
 
     pub(super) fn subdirectories(&self, ino: Ino) -> Result<u32> {
@@ -411,7 +422,8 @@ impl LowerTree {
         }
     }
 
-    /// Visits a directory's names from the `start`-th on. The order never changes.
+    /// Visits a directory's names from the `start`-th on. The order never changes, but where a layer
+    /// does.
     pub(super) fn children(
         &self,
         ino: Ino,

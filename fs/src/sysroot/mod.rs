@@ -205,6 +205,12 @@ impl Sysroot {
         self.find_data(ino, offset, size)
     }
 
+    /// Whether something else than this sysroot's users may change what it shows, as the host does
+    /// with a directory that is a layer.
+    pub fn is_live(&self) -> bool {
+        self.tree.is_live()
+    }
+
     /// Why the first of the writes failed whose bytes could not be stored; none did where this is
     /// `None`. Who wrote may never have heard of it: a kernel that writes later, from its page
     /// cache or a shared mapping, has nobody to tell.

@@ -24,6 +24,11 @@ impl Caching {
         Caching { entry_ttl: FOREVER, attr_ttl: FOREVER, keep_cache: true }
     }
 
+    /// For a tree with one user at a time, which may be live: [`crate::sysroot::Sysroot::is_live`].
+    pub const fn of_tree(is_live: bool) -> Self {
+        if is_live { Caching::shared() } else { Caching::immutable() }
+    }
+
     /// For a tree that something else changes too, such as a second mount of the same sysroot.
     pub const fn shared() -> Self {
         Caching { entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO, keep_cache: false }

@@ -8,7 +8,8 @@ use crate::filesystem::{Creation, Filesystem, SetAttributes, SetXattr};
 use crate::node::{Attributes, Ino, Kind};
 
 const CAPABILITIES: &[u8] = b"security.capability";
-const ACLS: &[u8] = b"system.posix_acl_";
+/// Of xattrs that can be set; `system.` has nothing but POSIX ACLs.
+const NAME_SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// So often in turn nobody makes and removes a name that somebody opens: the tree is broken.
 const MOST_ATTEMPTS: u32 = 1000;
 const SET_USER_OR_GROUP: u16 = 0o6000;
@@ -50,7 +51,7 @@ pub(super) fn creation(
     Ok(Creation { mode, uid: asker.uid, gid })
 }
 
-/// Sets an xattr, but no POSIX ACL: a kernel that was not promised `FUSE_POSIX_ACL` leaves the mode
+/// Sets an xattr of the name spaces that file systems know, but no POSIX ACL: a kernel that was not promised `FUSE_POSIX_ACL` leaves the mode
 /// that an ACL means to the server. Programs that are told so, such as `cp -p`, change the mode.
 pub(super) fn set_xattr(
     tree: &dyn Filesystem,
@@ -59,7 +60,11 @@ pub(super) fn set_xattr(
     value: &[u8],
     how: SetXattr,
 ) -> Result<()> {
-    if name.starts_with(ACLS) {
+    let within = NAME_SPACES.iter().find_map(|space| name.strip_prefix(*space));
+    if within.is_some_and(<[u8]>::is_empty) {
+        return Err(Errno::INVAL.into());
+    }
+    if within.is_none() {
         return Err(Errno::OPNOTSUPP.into());
     }
     tree.set_xattr(ino, name, value, how)

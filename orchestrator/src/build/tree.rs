@@ -79,7 +79,8 @@ impl GuestTree {
             Transport::Virtiofs => {
                 let socket = self.run.path().join("virtiofs.socket");
                 let tree = self.sysroot.clone();
-                let server = VirtiofsServer::start(tree, &socket, Caching::immutable())?;
+                let caching = Caching::of_tree(tree.is_live());
+                let server = VirtiofsServer::start(tree, &socket, caching)?;
                 self.service = Some(Service::Virtiofs(server));
                 Ok(Root::Virtiofs { socket })
             }
@@ -102,7 +103,8 @@ impl GuestTree {
         })?;
         let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
         let view = MappedView::new(self.sysroot.clone(), uid.as_raw(), gid.as_raw());
-        let options = MountOptions { caching: Caching::immutable(), ..MountOptions::default() };
+        let caching = Caching::of_tree(self.sysroot.is_live());
+        let options = MountOptions { caching, ..MountOptions::default() };
         let mount = Mount::start(Arc::new(view), &mountpoint, &options)?;
         self.service = Some(Service::Mount(mount));
         Ok(mountpoint)

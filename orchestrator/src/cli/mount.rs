@@ -153,7 +153,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
     };
     let record = MountRecord::write(&context, run.path(), &arguments.mountpoint)?;
     let options = MountOptions {
-        caching: Caching::immutable(),
+        caching: Caching::of_tree(sysroot.is_live()),
         read_only: !arguments.rw,
         ..MountOptions::default()
     };

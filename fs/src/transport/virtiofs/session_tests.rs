@@ -216,6 +216,24 @@ fn an_acl_is_refused_so_that_programs_set_the_mode() {
 }
 
 #[test]
+fn xattrs_outside_of_the_known_name_spaces_are_refused() {
+    let (tree, guest) = Guest::of_memory();
+    let ino = guest.create(b"file");
+    let set = |name: &[u8]| {
+        let message = body().u32(1).u32(0).u32(0).u32(0).name(name).bytes(b"a");
+        guest.ask(&request(21, ino, &message.0)).map(drop)
+    };
+    for name in [&b"foo.bar"[..], b"system.foo", b"user"] {
+        assert_eq!(set(name), Err(libc::EOPNOTSUPP));
+    }
+    for space in [&b"user."[..], b"trusted.", b"security."] {
+        assert_eq!(set(space), Err(libc::EINVAL));
+        assert_eq!(set(&[space, b"a"].concat()), Ok(()));
+    }
+    assert_eq!(tree.list_xattrs(ino).unwrap().len(), 3);
+}
+
+#[test]
 fn xattrs_follow_the_size_protocol() {
     let (_, guest) = Guest::of_memory();
     let ino = guest.create(b"file");
