@@ -228,7 +228,9 @@ fn unknown_things_are_refused() {
 fn what_is_no_tar_is_said_to_be_none() {
     refused(b"", "", 0, "not a tar archive");
     refused(&[b'x'; 2048], "", 0, "not a tar archive");
-    refused(b"short", "", 0, "truncated");
+    refused(b"short", "", 0, "not a tar archive: it is shorter than a header");
+    let image = [&b"hsqs"[..], &[1; 2048]].concat();
+    refused(&image, "", 0, "this is a squashfs image, not a tar archive");
 }
 
 #[test]

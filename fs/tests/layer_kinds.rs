@@ -191,6 +191,7 @@ fn specifications() {
     }
     for bad in [
         "",
+        "https://example.org/a.tar",
         "dir:",
         "git:",
         "git:#x",

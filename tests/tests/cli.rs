@@ -482,3 +482,30 @@ fn what_nohup_has_started_lives_on_without_its_terminal() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(connection);
 }
+
+#[test]
+fn a_shell_has_the_terminal_for_itself() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("quiet");
+    let definitions = tree(&scratch, &[(&name, &[], "true\n")]);
+    let shell = format!(
+        "{} shell {name} --arch x86_64 --definitions {}",
+        outcrop_tests::program().display(),
+        definitions.display()
+    );
+    let mut command = as_user("script");
+    command.args(["-qec", &shell, "/dev/null"]).env("TERM", "xterm");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Longer than a progress bar waits before it is drawn again.
+    let typed = b"sleep 3; echo ninety-$((90 + 9)); exit\n";
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), typed).unwrap();
+    let stdin = child.stdin.take();
+    let said = child.wait_with_output().unwrap();
+    drop(stdin);
+    let seen = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && seen.contains("ninety-99"), "{seen}");
+    assert!(!seen.contains("built") && !seen.contains("\x1b[2K"), "{seen}");
+}

@@ -106,11 +106,12 @@ impl<I: Input> TarReader<I> {
                 return Ok(None);
             }
             if !header::checksum_is_right(&block) {
-                let problem = match offset {
-                    0 => "this is not a tar archive",
-                    _ => "the checksum of a header is wrong: the archive is damaged",
-                };
-                return Err(self.malformed(problem));
+                return Err(match offset {
+                    0 => self.malformed(&format!("{} a tar archive", not_a_tar(&block))),
+                    _ => {
+                        self.malformed("the checksum of a header is wrong: the archive is damaged")
+                    }
+                });
             }
             let header = Header::from_byte_slice(&block);
             if !self.extend(header, &mut prefix)? {
@@ -336,6 +337,9 @@ impl<I: Input> TarReader<I> {
 
     fn truncated(&self) -> Error {
         let end = self.position;
+        if end < BLOCK {
+            return self.malformed("this is not a tar archive: it is shorter than a header");
+        }
         let problem = match &self.current.path {
             Some(_) => format!("the archive is truncated: it ends at byte {end}, inside an entry"),
             None => format!(
@@ -372,4 +376,16 @@ impl Prefix {
     fn is_used(&self) -> bool {
         self.pax.is_some() || self.long_name.is_some() || self.long_link.is_some()
     }
+}
+
+/// The beginning of a sentence about a file whose first block is no header.
+fn not_a_tar(block: &[u8]) -> &'static str {
+    const OTHERS: [(&[u8], &str); 4] = [
+        (b"hsqs", "this is a squashfs image, not"),
+        (b"0707", "this is a cpio archive, not"),
+        (b"PK\x03\x04", "this is a zip archive, not"),
+        (b"\x7fELF", "this is a program, not"),
+    ];
+    let other = OTHERS.iter().find(|(magic, _)| block.starts_with(magic));
+    other.map_or("this is not", |(_, sentence)| sentence)
 }

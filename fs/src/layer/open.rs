@@ -116,6 +116,9 @@ fn parse_source(text: &[u8]) -> Result<Source, String> {
     if let Some(rest) = text.strip_prefix(b"oci:") {
         return parse_image(rest);
     }
+    if text.windows(3).any(|part| part == b"://") {
+        return Err("is a URL, and layers are files: fetch it first".to_owned());
+    }
     path(text).map(Source::Path)
 }
 

@@ -94,7 +94,8 @@ pub struct Live {
 
 struct LiveState {
     counts: Counts,
-    total: ProgressBar,
+    /// Not before it is known what is to be built: a shell has the terminal for itself.
+    total: Option<ProgressBar>,
     running: BTreeMap<String, Running>,
 }
 
@@ -106,16 +107,19 @@ struct Running {
 
 impl Live {
     pub fn new() -> Self {
-        let bars = MultiProgress::new();
-        // Adding a bar draws it.
-        let total = ProgressBar::new(0);
+        let state = LiveState { counts: Counts::default(), total: None, running: BTreeMap::new() };
+        Live { bars: MultiProgress::new(), state: Mutex::new(state) }
+    }
+
+    fn plan(&self, state: &mut LiveState, to_build: usize) {
+        let total = ProgressBar::new(to_build as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}") {
             total.set_style(style);
         }
-        let total = bars.add(total);
+        // Adding a bar draws it.
+        let total = self.bars.add(total);
         total.enable_steady_tick(Duration::from_secs(1));
-        let state = LiveState { counts: Counts::default(), total, running: BTreeMap::new() };
-        Live { bars, state: Mutex::new(state) }
+        state.total = Some(total);
     }
 
     fn begin(&self, state: &mut LiveState, component: &str) {
@@ -127,7 +131,10 @@ impl Live {
         }
         bar.set_prefix(component.to_owned());
         bar.set_message("starting a guest");
-        let bar = self.bars.insert_before(&state.total, bar);
+        let bar = match &state.total {
+            Some(total) => self.bars.insert_before(total, bar),
+            None => self.bars.add(bar),
+        };
         bar.enable_steady_tick(Duration::from_millis(200));
         let running = Running { bar, step: String::new(), since: Instant::now() };
         state.running.insert(component.to_owned(), running);
@@ -144,7 +151,8 @@ impl Observer for Live {
     fn observe(&self, event: Event) {
         let mut state = self.state.lock();
         match &event {
-            Event::Planned { to_build, .. } => state.total.set_length(*to_build as u64),
+            Event::Planned { to_build: 0, .. } => {}
+            Event::Planned { to_build, .. } => self.plan(&mut state, *to_build),
             Event::Started { component, .. } => {
                 self.begin(&mut state, component);
                 return;
@@ -168,15 +176,18 @@ impl Observer for Live {
                     log::debug!("{component} ran for {:?}", running.since.elapsed());
                     running.bar.finish_and_clear();
                 }
-                if matches!(event, Event::Finished { .. }) {
-                    state.total.inc(1);
+                if let (Event::Finished { .. }, Some(total)) = (&event, &state.total) {
+                    total.inc(1);
                 }
             }
             Event::Notice { .. } | Event::Fetching { .. } | Event::SourceMissing { .. } => {}
         }
         let line = line_of(&event, &mut state.counts);
-        if let Some(line) = line {
+        let Some(line) = line else { return };
+        if state.total.is_some() || !state.running.is_empty() {
             let _ = self.bars.println(line);
+        } else {
+            output::say(line);
         }
     }
 }
@@ -187,7 +198,9 @@ impl Drop for Live {
         for running in state.running.values() {
             running.bar.finish_and_clear();
         }
-        state.total.finish_and_clear();
+        if let Some(total) = &state.total {
+            total.finish_and_clear();
+        }
     }
 }
 

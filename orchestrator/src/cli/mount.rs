@@ -158,6 +158,9 @@ fn serve(arguments: &Arguments) -> CommandResult {
         ..MountOptions::default()
     };
     let mount = Mount::start(view, &arguments.mountpoint, &options)?;
+    if arguments.rw && arguments.capture.is_none() {
+        output::say("what is written is dropped at the end: `--capture OUT.tar` keeps it");
+    }
     announce(arguments, &record);
     let ended = runtime.block_on(until_unmounted(mount, &mut interrupt));
     let result = match plan {

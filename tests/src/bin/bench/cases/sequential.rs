@@ -59,7 +59,10 @@ fn rates(bench: &Bench, rounds: usize, set: &TreeSet, bytes: u64) -> Result<Vec<
         let cold = row("sequential read, cold", once(Some(Caches::All))?);
         rows.push(cold.targets([at_least(0.8).of(ext4)]));
     }
-    rows.push(row("sequential read, fresh mount", once(None)?).targets([at_least(1.0)]));
+    rows.push(
+        row("sequential read, fresh mount", once(None)?)
+            .targets([at_least(0.8).of(ext4), at_least(1.0)]),
+    );
     let read = |way: Way| {
         let opened = way.probe(bench).and_then(|()| way.open(bench, set)).and_then(|opened| {
             run_in(&opened.place, script)?;
