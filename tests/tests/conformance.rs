@@ -52,17 +52,22 @@ fn verdicts(report: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|(case, rest)| (case, rest.trim()))
 }
 
-/// Everything passes but what is listed; what is listed and passes is a failure, too.
-fn check(place: &str, report: &str) {
-    let summary = report.lines().rfind(|line| line.starts_with("Summary"));
-    let summary = summary.unwrap_or_else(|| panic!("{place}: no summary in\n{report}"));
-    eprintln!("pjdfstest, {place}: {summary}");
-    assert!(summary.starts_with("Summary: 0 failed"), "{place}:\n{report}");
-    let skipped: BTreeSet<&str> = verdicts(report)
-        .filter(|(_, verdict)| *verdict == "skipped")
-        .map(|(case, _)| case)
-        .collect();
+/// Everything passes but what is listed; what is listed and passes is a failure, too. A case that one
+/// run of the suite skipped may have been tried in another.
+fn check(place: &str, runs: usize, report: &str) {
+    let summaries: Vec<&str> = report.lines().filter(|line| line.starts_with("Summary")).collect();
+    eprintln!("pjdfstest, {place}: {}", summaries.join("; "));
+    assert_eq!(summaries.len(), runs, "{place}: summaries in\n{report}");
+    let good = summaries.iter().all(|summary| summary.starts_with("Summary: 0 failed"));
+    assert!(good, "{place}:\n{report}");
+    let with = |wanted: &str| -> BTreeSet<&str> {
+        verdicts(report).filter(|(_, verdict)| *verdict == wanted).map(|(case, _)| case).collect()
+    };
+    let skipped: BTreeSet<&str> = with("skipped").difference(&with("ok")).copied().collect();
     assert_eq!(skipped, expected(place, "skipped"), "{place}: what is skipped");
+    // The suite says nothing of a listed case that it does not have.
+    let failed = with("failed as expected");
+    assert_eq!(failed, expected(place, "fails"), "{place}: what fails");
 }
 
 #[test]
@@ -74,25 +79,42 @@ fn a_mount_passes_what_an_ordinary_user_can_try() {
     let report = on_mount(&scratch, &program, |mountpoint, suite| {
         suite.arg("-c").arg(configuration).arg("-p").arg(mountpoint).arg("-s").arg("/dev/shm");
     });
-    check("mount", &report);
+    check("mount", 1, &report);
 }
+
+/// Some cases remount what they try. The suite refuses that for its own root, so it gets another one,
+/// in memory, where a directory of the guest's root is bound. They run first and on their own: other
+/// cases leave removed files open, which keep any file system from becoming read-only.
+const IN_GUEST: &str = r#"for user in nobody:65534:nogroup tests:1234:tests; do
+  IFS=: read -r name id group <<END
+$user
+END
+  grep -q "^$name:" /etc/passwd || echo "$name:x:$id:$id::/:/bin/sh" >> /etc/passwd
+  grep -q "^$group:" /etc/group || echo "$group:x:$id:" >> /etc/group
+done
+mkdir -m 755 /tried
+root=/tmp/root
+mkdir "$root"
+for directory in tried usr etc dev proc; do
+  mkdir "$root/$directory"
+  test "$directory" = etc || mount --bind "/$directory" "$root/$directory"
+done
+mkdir -m 1777 "$root/tmp"
+cp /etc/passwd /etc/group "$root/etc/"
+for link in bin lib lib64 sbin; do ln -s "usr/$link" "$root/$link"; done
+cp suite pjdfstest.toml "$root/"
+sed 's/allow_remount = false/allow_remount = true/' pjdfstest.toml > "$root/remounting.toml"
+chroot "$root" ./suite -c remounting.toml -p /tried -s /tmp erofs
+chroot "$root" ./suite -c pjdfstest.toml -p /tried -s /tmp
+umount "$root"/tried "$root"/usr "$root"/dev "$root"/proc"#;
 
 fn guest_passes(transport: &str) {
     let (true, Some(program)) = (guests_can_run(), installed(PROGRAM)) else { return };
     let scratch = Scratch::new();
     let users = [("nobody", "nogroup"), ("tests", "tests")];
     let configuration = configuration(transport, users);
-    let script = "for user in nobody:65534:nogroup tests:1234:tests; do
-  IFS=: read -r name id group <<END
-$user
-END
-  grep -q \"^$name:\" /etc/passwd || echo \"$name:x:$id:$id::/:/bin/sh\" >> /etc/passwd
-  grep -q \"^$group:\" /etc/group || echo \"$group:x:$id:\" >> /etc/group
-done
-mkdir -m 755 /tried
-./suite -c pjdfstest.toml -p /tried -s /tmp";
     let file = ("pjdfstest.toml", configuration.as_str());
-    check(transport, &in_guest(&scratch, transport, &program, file, script));
+    check(transport, 2, &in_guest(&scratch, transport, &program, file, IN_GUEST));
 }
 
 #[test]
