@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use outcrop_tests::definitions::{fresh_name, tree};
+use outcrop_tests::own_store::Own;
 use outcrop_tests::{
     Said, Scratch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
 };
@@ -214,13 +215,13 @@ fn without_qemu_it_is_the_host_that_lacks_something() {
     run(shell.arg(&definitions).env("PATH", &programs)).fails(3).says("cannot run qemu");
 }
 
-/// Starts a build that hangs in its command, and waits until it does.
-fn hanging(definitions: &Path, name: &str) -> Child {
-    let child = build(definitions, name).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap();
-    let logs = shared_store().join("logs");
+/// Starts a build of `name` that hangs in its command, and waits until it does.
+fn hanging(mut build: Command, store: &Path, name: &str) -> Child {
+    let child = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let logs = store.join("logs");
     wait_until("the command", LONG, || {
-        std::fs::read_dir(&logs).unwrap().flatten().any(|entry| {
+        // A new store has no logs yet.
+        std::fs::read_dir(&logs).into_iter().flatten().flatten().any(|entry| {
             entry.file_name().to_string_lossy().starts_with(name)
                 && std::fs::read_to_string(entry.path()).is_ok_and(|log| log.contains("sleep"))
         })
@@ -249,24 +250,23 @@ fn signals_leave_no_qemu_no_mount_and_no_temporary_file() {
     if !guests_can_run() {
         return;
     }
-    let scratch = Scratch::new();
     for signal in ["INT", "TERM"] {
         let name = fresh_name("stops");
-        let definitions = tree(&scratch, &[(&name, &[], "sleep 1000\n")]);
-        let child = hanging(&definitions, &name);
+        let own = Own::new(&[(&name, &[], "sleep 1000\n")]);
+        let child = hanging(own.build(&name), &own.store(), &name);
+        let store = own.store().display().to_string();
+        let qemu_runs = || processes_with("qemu-system").iter().any(|line| line.contains(&store));
+        assert!(qemu_runs());
         run(Command::new("kill").args([&format!("-{signal}"), &orchestrator(&name)])).ok();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
-        wait_until("the end of QEMU", LONG, || {
-            processes_with("qemu-system").iter().all(|line| !line.contains(&name))
-        });
+        wait_until("the end of QEMU", LONG, || !qemu_runs());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let runs = std::fs::read_dir(shared_store().join("run")).unwrap().flatten();
-        for run in runs {
-            let place = run.path().display().to_string();
-            // Other tests may be running; what is left must be theirs, and alive.
-            let pid_file = run.path().extension().is_some_and(|extension| extension == "pid");
-            assert!(pid_file || run.path().with_extension("pid").exists(), "{place}\n{mounts}");
+        assert!(!mounts.contains(&store), "{mounts}");
+        for directory in ["run", "tmp"] {
+            let entries = std::fs::read_dir(own.store().join(directory)).unwrap();
+            let left: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            assert!(left.is_empty(), "after SIG{signal}: {left:?}");
         }
     }
 }
@@ -279,7 +279,7 @@ fn a_killed_qemu_is_told_as_such() {
     let scratch = Scratch::new();
     let name = fresh_name("loses-qemu");
     let definitions = tree(&scratch, &[(&name, &[], "sleep 1000\n")]);
-    let child = hanging(&definitions, &name);
+    let child = hanging(build(&definitions, &name), &shared_store(), &name);
     let parent = orchestrator(&name);
     run(Command::new("pkill").args(["-KILL", "-P", &parent, "qemu-system"])).ok();
     let output = child.wait_with_output().unwrap();
@@ -312,7 +312,7 @@ fn after_a_killed_orchestrator_the_next_run_works() {
     let script =
         "if test -e /killed-once; then true; fi\nsleep 20\necho done > \"$DESTDIR/done\"\n";
     let definitions = tree(&scratch, &[(&name, &[], script)]);
-    let child = hanging(&definitions, &name);
+    let child = hanging(build(&definitions, &name), &shared_store(), &name);
     run(Command::new("kill").args(["-KILL", &orchestrator(&name)])).ok();
     let _ = child.wait_with_output();
     wait_until("the end of QEMU", LONG, || {

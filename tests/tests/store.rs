@@ -4,14 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use outcrop_tests::definitions::{fresh_name, tree};
+use outcrop_tests::definitions::fresh_name;
+use outcrop_tests::own_store::Own;
 use outcrop_tests::samples::{self, Sampled};
-use outcrop_tests::{
-    Scratch, as_user, give_to_user, guests_can_run, outcrop, run, shared_store, wait_until,
-};
+use outcrop_tests::{as_user, give_to_user, guests_can_run, run, wait_until};
 
 const LONG: Duration = Duration::from_secs(180);
 
@@ -88,42 +87,6 @@ fn du_counts_each_part_and_gc_of_an_empty_store_does_nothing() {
     assert!(said.stdout.is_empty() && said.stderr.starts_with("0 bytes freed"), "{}", said.stderr);
 }
 
-/// A store with the kit of the shared one, so that a collection harms nobody else.
-struct Own {
-    scratch: Scratch,
-    definitions: PathBuf,
-}
-
-impl Own {
-    fn new(chunks: &[(&str, &[&str], &str)]) -> Own {
-        let scratch = Scratch::new();
-        let definitions = tree(&scratch, chunks);
-        let store = scratch.directory("store");
-        let from = shared_store();
-        let mut copy = as_user("cp");
-        copy.arg("-al").args(["version", "kits", "layers"].map(|name| from.join(name))).arg(&store);
-        run(&mut copy).ok();
-        run(as_user("chmod").arg("700").arg(&store)).ok();
-        Own { scratch, definitions }
-    }
-
-    fn outcrop(&self, arguments: &[&str]) -> Command {
-        let mut command = outcrop();
-        command.args(arguments).env("OUTCROP_HOME", self.scratch.join("store"));
-        command
-    }
-
-    fn on(&self, arguments: &[&str]) -> Command {
-        let mut command = self.outcrop(arguments);
-        command.arg("--definitions").arg(&self.definitions);
-        command
-    }
-
-    fn build(&self, target: &str) -> Command {
-        self.on(&["build", target, "--arch", "x86_64"])
-    }
-}
-
 #[test]
 fn a_collection_beside_a_build_takes_nothing_that_the_build_needs() {
     if !guests_can_run() {
@@ -140,7 +103,7 @@ fn a_collection_beside_a_build_takes_nothing_that_the_build_needs() {
     run(&mut own.build(&low)).ok();
     run(&mut own.build(&other)).ok();
     let building = own.build(&high).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let logs = own.scratch.join("store/logs");
+    let logs = own.store().join("logs");
     wait_until("the command", LONG, || {
         std::fs::read_dir(&logs).unwrap().flatten().any(|entry| {
             entry.file_name().to_string_lossy().starts_with(&high)
@@ -177,7 +140,7 @@ fn a_collection_beside_a_build_takes_nothing_that_the_build_needs() {
 fn flipped_bits_are_found(own: &Own, low: &str, high: &str) {
     run(&mut own.outcrop(&["store", "verify"])).ok();
     let artifact = |name: &str| -> PathBuf {
-        let top = own.scratch.join("store/artifacts");
+        let top = own.store().join("artifacts");
         let shards = std::fs::read_dir(top).unwrap().flatten();
         shards
             .flat_map(|shard| std::fs::read_dir(shard.path()).unwrap().flatten())
@@ -267,8 +230,8 @@ fn a_damaged_package_of_the_kit_is_removed_and_told_with_its_remedy() {
     }
     let name = fresh_name("kitless");
     let own = Own::new(&[(&name, &[], "true\n")]);
-    let packages = own.scratch.join("store/kits/packages");
-    let lock = std::fs::read_to_string(own.scratch.join("store/kits/x86_64/kit.lock")).unwrap();
+    let packages = own.store().join("kits/packages");
+    let lock = std::fs::read_to_string(own.store().join("kits/x86_64/kit.lock")).unwrap();
     let bash = lock.split("name = \"bash\"\n").nth(1).expect("the kit has bash");
     let digest = bash.lines().find_map(|line| line.strip_prefix("sha256 = \"")).unwrap();
     let package = packages.join(digest.trim_end_matches('"')).with_extension("deb");
@@ -308,7 +271,7 @@ fn a_collection_takes_kits_that_are_not_current_and_no_other() {
         return;
     }
     let own = Own::new(&[]);
-    let kits = own.scratch.join("store/kits");
+    let kits = own.store().join("kits");
     let current = std::fs::read_link(kits.join("x86_64")).unwrap();
     let script = format!(
         "cp -al {current} x86_64-000000000000; touch -d 2024-01-01 x86_64-000000000000
