@@ -28,6 +28,29 @@ def checked(value):
     return value
 
 
+def refused_to_another(lock, path):
+    """Whether another process, with an open file of its own, does not get the lock."""
+    child = os.fork()
+    if child == 0:
+        try:
+            lock(open(path, "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os._exit(1)
+        except BaseException:
+            os._exit(2)
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    assert os.WIFEXITED(ended) and os.WEXITSTATUS(ended) < 2, ended
+    return os.WEXITSTATUS(ended) == 1
+
+
+def keeps_xattr(path, name, value):
+    os.setxattr(path, name, value)
+    found = os.getxattr(path, name)
+    assert found == value, found
+    assert name in os.listxattr(path), os.listxattr(path)
+
+
 @row("chown")
 def _():
     write("owned")
@@ -72,10 +95,12 @@ def _():
 @row("locks")
 def _():
     # On two files: a 9p client makes both the same kind, and they would wait for each other.
-    with open("flocked", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    with open("locked", "w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    for name, lock in [("flocked", fcntl.flock), ("locked", fcntl.lockf)]:
+        with open(name, "w") as file:
+            lock(file, fcntl.LOCK_EX)
+            assert refused_to_another(lock, name), name + ": two have it"
+            lock(file, fcntl.LOCK_UN)
+            assert not refused_to_another(lock, name), name + ": nobody has it, and it is refused"
 
 
 @row("exec")
@@ -118,14 +143,21 @@ def _():
 @row("user.* xattrs")
 def _():
     write("tagged")
-    os.setxattr("tagged", "user.comment", b"kept")
-    assert os.getxattr("tagged", "user.comment") == b"kept"
+    keeps_xattr("tagged", "user.comment", b"kept")
 
 
-@row("trusted.*, security.* xattrs")
+@row("trusted.* xattrs")
+def _():
+    write("trusting")
+    keeps_xattr("trusting", "trusted.comment", b"kept")
+
+
+@row("security.* xattrs")
 def _():
     write("capable")
-    os.setxattr("capable", "security.capability", struct.pack("<IIIII", 0x02000001, 1024, 0, 0, 0))
+    # Version 2 of a file capability, effective: CAP_NET_BIND_SERVICE.
+    capability = struct.pack("<IIIII", 0x02000001, 1024, 0, 0, 0)
+    keeps_xattr("capable", "security.capability", capability)
 
 
 @row("RENAME_EXCHANGE")
@@ -133,6 +165,7 @@ def _():
     write("left", "l")
     write("right", "r")
     checked(libc.renameat2(-100, b"left", -100, b"right", 2))
+    assert (open("left").read(), open("right").read()) == ("r", "l")
 
 
 @row("O_TMPFILE")
@@ -147,8 +180,25 @@ def _():
 
 @row("fallocate")
 def _():
-    with open("allocated", "w") as file:
-        checked(libc.fallocate64(file.fileno(), 0, ctypes.c_int64(0), ctypes.c_int64(65536)))
+    with open("allocated", "w+b") as file:
+        def allocate(how, offset, length):
+            start, count = ctypes.c_int64(offset), ctypes.c_int64(length)
+            checked(libc.fallocate64(file.fileno(), how, start, count))
+            open("/proc/sys/vm/drop_caches", "w").write("3")
+            return os.fstat(file.fileno())
+
+        file.write(b"x" * 10)
+        file.flush()
+        found = allocate(0, 0, 65536)
+        assert found.st_size == 65536, found
+        assert found.st_blocks * 512 >= 65536, found
+        assert os.pread(file.fileno(), 65537, 0) == b"x" * 10 + bytes(65526)
+        # FALLOC_FL_KEEP_SIZE
+        found = allocate(1, 65536, 65536)
+        assert found.st_size == 65536, found
+        # FALLOC_FL_ZERO_RANGE
+        allocate(0x10, 2, 6)
+        assert os.pread(file.fileno(), 12, 0) == b"xx" + bytes(6) + b"xx" + bytes(2)
 
 
 @row("punched holes, SEEK_HOLE")
@@ -156,11 +206,16 @@ def _():
     with open("holes", "w+b") as file:
         file.write(b"x" * 65536)
         file.flush()
+        before = os.fstat(file.fileno()).st_blocks
         # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         checked(libc.fallocate64(file.fileno(), 3, ctypes.c_int64(8192), ctypes.c_int64(16384)))
         assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 8192
         assert os.lseek(file.fileno(), 8192, os.SEEK_DATA) == 24576
-        assert os.pread(file.fileno(), 4, 8190) == b"xx\0\0"
+        open("/proc/sys/vm/drop_caches", "w").write("3")
+        content = os.pread(file.fileno(), 65537, 0)
+        assert content == b"x" * 8192 + bytes(16384) + b"x" * 40960
+        after = os.fstat(file.fileno()).st_blocks
+        assert after == before - 32, (before, after)
 
 
 @row("copy_file_range")

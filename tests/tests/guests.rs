@@ -97,6 +97,7 @@ fn check_fidelity(column: usize, transport: &str) {
     }
     assert_eq!(found.len(), documented.len(), "{documented:?}");
     check_capture(&definitions, &name);
+    check_captured_content(&documented, column, &definitions, &name);
 }
 
 /// What the guest's root did is in the artifact.
@@ -122,6 +123,52 @@ fn check_capture(definitions: &Path, name: &str) {
     assert_eq!(fields("/d/suid")[..4], ["-rwsr-xr-x", "2", "4321", "4321"]);
     let mapped = inspect("cat", definitions, name, "/d/mapped").ok();
     assert_eq!(mapped.stdout.as_bytes()[4096..4100], *b"seen");
+}
+
+/// What only some transports carry, as far as it is documented to hold over this one.
+fn check_captured_content(
+    documented: &BTreeMap<String, [String; 2]>,
+    column: usize,
+    definitions: &Path,
+    name: &str,
+) {
+    let holds = |row: &str| documented[row][column] == "yes";
+    let content = |file: &str| inspect("cat", definitions, name, &format!("/d/{file}")).ok().stdout;
+    let exchanged = if holds("RENAME_EXCHANGE") { ["r", "l"] } else { ["l", "r"] };
+    assert_eq!(["left", "right"].map(content), exchanged);
+    if holds("O_TMPFILE") {
+        assert_eq!(content("named"), "kept");
+    }
+    if holds("fallocate") {
+        let expected = format!("xx{}xx{}", "\0".repeat(6), "\0".repeat(65526));
+        assert!(content("allocated") == expected);
+    }
+    if holds("punched holes, SEEK_HOLE") {
+        let expected = ["x".repeat(8192), "\0".repeat(16384), "x".repeat(40960)].concat();
+        assert!(content("holes") == expected);
+    }
+    assert_eq!(content("copy"), "0123456789".repeat(1000)[5..]);
+    let capability = [0x0200_0001_u32, 1024, 0, 0, 0].map(u32::to_le_bytes).concat();
+    let xattrs: [(&str, &str, &[u8]); 3] = [
+        ("user.* xattrs", "SCHILY.xattr.user.comment=", b"kept\n"),
+        ("trusted.* xattrs", "SCHILY.xattr.trusted.comment=", b"kept\n"),
+        ("security.* xattrs", "SCHILY.xattr.security.capability=", &capability),
+    ];
+    let tar = artifact(name);
+    for (row, record, value) in xattrs {
+        let record = [record.as_bytes(), value].concat();
+        let found = tar.windows(record.len()).any(|bytes| bytes == record);
+        assert_eq!(found, holds(row), "{row} in the artifact");
+    }
+}
+
+/// The artifact of a chunk, as the tar that the store keeps.
+fn artifact(name: &str) -> Vec<u8> {
+    let shards = std::fs::read_dir(shared_store().join("artifacts")).unwrap().flatten();
+    let places = shards.flat_map(|shard| std::fs::read_dir(shard.path()).unwrap().flatten());
+    let mut ours =
+        places.filter(|place| place.file_name().to_string_lossy().starts_with(&format!("{name}.")));
+    std::fs::read(ours.next().unwrap().path().join("artifact.tar")).unwrap()
 }
 
 #[test]
