@@ -36,6 +36,16 @@ impl MemoryTree {
         self
     }
 
+    /// Whoever wants to change the tree waits until this is dropped.
+    pub fn hold_up_changes(&self) -> impl Sized + '_ {
+        self.state.read()
+    }
+
+    /// Whether somebody waits who wants to change the tree: nobody reads past a waiting writer.
+    pub fn is_waited_for(&self) -> bool {
+        self.state.try_read().is_none()
+    }
+
     /// Makes a node with content and metadata, without a hold on it.
     pub fn put(&self, parent: Ino, name: &[u8], meta: Metadata, content: &[u8]) -> Ino {
         let creation = Creation { mode: meta.mode, uid: meta.uid, gid: meta.gid };

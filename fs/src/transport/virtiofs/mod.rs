@@ -23,6 +23,9 @@ pub use error::VirtiofsError;
 pub use server::VirtiofsServer;
 
 #[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
+mod reconnection_tests;
+#[cfg(test)]
 #[cfg(feature = "shuttle")]
 mod schedules;
 #[cfg(test)]
