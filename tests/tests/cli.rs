@@ -180,6 +180,10 @@ fn a_shell_without_a_terminal_says_so_before_it_starts_anything() {
     command.arg("--wait").arg(outcrop_tests::program()).args(["shell", "a", "--definitions"]);
     let said = run(command.arg(sampled.scratch.join("defs"))).fails(2);
     said.says("there is no terminal").says("hint: ").says("--command");
+    let mut command = as_user("setsid");
+    command.arg("--wait").arg(outcrop_tests::program()).arg("boot");
+    let said = run(command.arg(sampled.scratch.file("image", b"hsqs"))).fails(2);
+    said.says("there is no terminal").says("hint: ").says("--command");
 }
 
 /// The writing end of a pipe that nobody reads from any more.
@@ -303,6 +307,9 @@ fn an_unknown_component_suggests_a_near_name() {
         let lines: Vec<&str> = said.stderr.lines().collect();
         assert!(lines.len() == 2 && lines[1].starts_with("hint: "), "{}", said.stderr);
     }
+    // As the directory is called.
+    let said = sampled.outcrop(&["build", "minimal", "--definitions", &examples]);
+    said.fails(2).says("did you mean `minimal-x86_64`?");
 }
 
 #[test]

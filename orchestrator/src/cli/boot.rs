@@ -10,7 +10,7 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::config::GUEST_MEMORY;
 use crate::export::Format;
-use crate::guest::{BootOptions, Disk, boot_command, boot_interactive};
+use crate::guest::{BootOptions, Disk, boot_command, boot_interactive, has_terminal};
 use crate::kit::{Kit, Kits, cpio, find_agent};
 use crate::output;
 
@@ -64,6 +64,10 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let path = Path::new(&arguments.target);
     if !path.is_file() {
         check_component(arguments)?;
+    }
+    if arguments.command.is_none() && !has_terminal() {
+        return Err(CommandError::input("there is no terminal for the system's console")
+            .hint("`--command CMD` runs a command without one"));
     }
     let context = Context::open()?;
     let arch = arguments.definitions.arch.as_deref().unwrap_or(std::env::consts::ARCH);

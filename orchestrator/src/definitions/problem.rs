@@ -227,11 +227,14 @@ pub(crate) fn nearest<'a>(
         return None;
     }
     let limit = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .filter(|c| c.len() <= 200)
-        .map(|c| (strsim::damerau_levenshtein(word, c), c))
+    let candidates: Vec<&str> = candidates.into_iter().filter(|c| c.len() <= 200).collect();
+    let misspelt = candidates
+        .iter()
+        .map(|c| (strsim::damerau_levenshtein(word, c), *c))
         .filter(|(distance, _)| *distance <= limit)
         .min()
-        .map(|(_, c)| c)
+        .map(|(_, c)| c);
+    // Systems are often called after what they are and for which machine.
+    let begins = |c: &&str| c.strip_prefix(word).is_some_and(|rest| rest.starts_with(['-', '_']));
+    misspelt.or_else(|| candidates.into_iter().filter(begins).min())
 }
