@@ -182,7 +182,7 @@ fn a_shell_without_a_terminal_says_so_before_it_starts_anything() {
     said.says("there is no terminal").says("hint: ").says("--command");
     let mut command = as_user("setsid");
     command.arg("--wait").arg(outcrop_tests::program()).arg("boot");
-    let said = run(command.arg(sampled.scratch.file("image", b"hsqs"))).fails(2);
+    let said = run(command.arg(sampled.scratch.file("system.squashfs", b"hsqs"))).fails(2);
     said.says("there is no terminal").says("hint: ").says("--command");
 }
 
