@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use sha2::{Digest, Sha256};
+
 use crate::error::Result;
 use crate::layer::{DataRun, Entry, Layer};
 
@@ -94,6 +96,16 @@ fn fill(content: &dyn Content, offset: u64, buffer: &mut [u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes the zeros of a hole into the digest of a file.
+pub(crate) fn update_zeros(file: &mut Sha256, mut count: u64) {
+    const ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
+    while count > 0 {
+        let step = count.min(ZEROS.len() as u64);
+        file.update(ZEROS.get(..step as usize).unwrap_or(&ZEROS));
+        count -= step;
+    }
 }
 
 /// A file of a layer.

@@ -83,16 +83,23 @@ fn small_store(disk: &SmallDisk) -> PathBuf {
     store
 }
 
-#[test]
-fn a_build_that_fills_the_disk_does_not_cost_the_tree() {
+/// Where a build can fill the disk, if that can be tried here.
+fn with_small_store(size: &str) -> Option<(Scratch, SmallDisk, PathBuf)> {
     if !guests_can_run() {
-        return;
+        return None;
     }
     let scratch = Scratch::new();
-    let Some(disk) = SmallDisk::mount(&scratch, "24m") else {
-        return skip("mounting a small file system needs root");
+    let Some(disk) = SmallDisk::mount(&scratch, size) else {
+        skip("mounting a small file system needs root");
+        return None;
     };
     let store = small_store(&disk);
+    Some((scratch, disk, store))
+}
+
+#[test]
+fn a_build_that_fills_the_disk_does_not_cost_the_tree() {
+    let Some((scratch, disk, store)) = with_small_store("24m") else { return };
     let name = fresh_name("filler");
     let script =
         "echo before > \"$DESTDIR/before\"\nhead -c 40000000 /dev/urandom > \"$DESTDIR/large\"\n";
@@ -109,14 +116,7 @@ fn a_build_that_fills_the_disk_does_not_cost_the_tree() {
 
 #[test]
 fn a_full_disk_does_not_cost_the_tree() {
-    if !guests_can_run() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let Some(disk) = SmallDisk::mount(&scratch, "44m") else {
-        return skip("mounting a small file system needs root");
-    };
-    let store = small_store(&disk);
+    let Some((scratch, disk, store)) = with_small_store("44m") else { return };
     let name = fresh_name("large");
     // Fits once, not twice.
     let script =
@@ -137,14 +137,7 @@ fn a_full_disk_does_not_cost_the_tree() {
 
 #[test]
 fn what_a_guest_wrote_and_nobody_could_store_fails_the_build() {
-    if !guests_can_run() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let Some(disk) = SmallDisk::mount(&scratch, "24m") else {
-        return skip("mounting a small file system needs root");
-    };
-    let store = small_store(&disk);
+    let Some((scratch, disk, store)) = with_small_store("24m") else { return };
     let name = fresh_name("lost");
     // No command hears of it: the kernel writes the mapping later. At the end there is room again.
     let script = "head -c 30000000 /dev/urandom > /large || true\n\

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::input::Input;
 use super::reader::{TarEntry, TarReader};
+use crate::content::update_zeros;
 use crate::error::{Error, Result};
 use crate::index::{Builder, Content, NewNode};
 
@@ -78,11 +79,11 @@ fn digest<I: Input>(
             *zeros_left = left;
             let mut end = 0;
             for run in runs {
-                hash_zeros(&mut hasher, run.file_offset.saturating_sub(end), buffer);
+                update_zeros(&mut hasher, run.file_offset.saturating_sub(end));
                 hash_data(reader, &mut hasher, run.length, buffer)?;
                 end = run.file_offset.saturating_add(run.length);
             }
-            hash_zeros(&mut hasher, size.saturating_sub(end), buffer);
+            update_zeros(&mut hasher, size.saturating_sub(end));
         }
         _ => return Ok(None),
     }
@@ -106,17 +107,6 @@ fn hash_data<I: Input>(
         }
         hasher.update(piece.get(..read).unwrap_or_default());
         left = left.saturating_sub(read as u64);
-    }
-}
-
-fn hash_zeros(hasher: &mut Sha256, count: u64, buffer: &mut [u8]) {
-    let mut left = count;
-    while left > 0 {
-        let step = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(piece) = buffer.get_mut(..step) else { return };
-        piece.fill(0);
-        hasher.update(&*piece);
-        left = left.saturating_sub(step as u64);
     }
 }
 

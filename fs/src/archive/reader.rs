@@ -285,16 +285,7 @@ impl<I: Input> TarReader<I> {
     /// After a first block of zeros: other files begin with zeros, too, such as images of ext4.
     fn check_empty(&mut self) -> Result<()> {
         let mut rest = [0; EMPTY_ARCHIVE];
-        let mut filled = 0_usize;
-        while let Some(room) = rest.get_mut(filled..)
-            && !room.is_empty()
-        {
-            match self.input.read(room).map_err(|e| self.input_error(e))? {
-                0 => break,
-                read => filled = filled.saturating_add(read),
-            }
-        }
-        self.position = self.position.saturating_add(filled as u64);
+        self.fill(&mut rest)?;
         match rest.iter().all(|&byte| byte == 0) {
             true => Ok(()),
             false => {
@@ -310,23 +301,27 @@ impl<I: Input> TarReader<I> {
     }
 
     fn read_full(&mut self, buffer: &mut [u8]) -> Result<()> {
+        let start = self.position;
+        match self.fill(buffer)? {
+            filled if filled == buffer.len() => Ok(()),
+            0 if start == 0 => Err(self.malformed("this is not a tar archive: it is empty")),
+            _ => Err(self.truncated()),
+        }
+    }
+
+    /// Reads until the buffer is full or the input ends; tells how much there was.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut filled = 0_usize;
         while let Some(rest) = buffer.get_mut(filled..)
             && !rest.is_empty()
         {
             match self.input.read(rest).map_err(|e| self.input_error(e))? {
-                0 if self.position == 0 && filled == 0 => {
-                    return Err(self.malformed("this is not a tar archive: it is empty"));
-                }
-                0 => {
-                    self.position = self.position.saturating_add(filled as u64);
-                    return Err(self.truncated());
-                }
+                0 => break,
                 read => filled = filled.saturating_add(read),
             }
         }
         self.position = self.position.saturating_add(filled as u64);
-        Ok(())
+        Ok(filled)
     }
 
     fn number(&self, name: &str, field: &[u8]) -> Result<u64> {

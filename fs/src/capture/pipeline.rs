@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::index_sink::{IndexNode, IndexSink};
 use super::write::Output;
+use crate::content::update_zeros;
 use crate::error::{Errno, Error, Result};
 
 /// Bytes of the stream that travel together: large enough that neither system calls nor the
@@ -162,13 +163,4 @@ fn digest(
         let _ = give_back.try_send(chunk);
     }
     Ok(Digested { sha256: stream.finalize().into(), index })
-}
-
-fn update_zeros(file: &mut Sha256, mut count: u64) {
-    const ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
-    while count > 0 {
-        let step = count.min(ZEROS.len() as u64);
-        file.update(ZEROS.get(..step as usize).unwrap_or(&ZEROS));
-        count -= step;
-    }
 }

@@ -4,7 +4,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -103,12 +102,7 @@ fn flock(file: &File, how: FlockOperation, path: &Path) -> Result<bool> {
 }
 
 fn is_at(file: &File, path: &Path) -> Result<bool> {
-    let held = file.metadata().context("cannot examine", path)?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("cannot examine", path, error)),
-    }
+    outcrop_fs::draft::is_at(file, path).context("cannot examine", path)
 }
 
 /// A directory of this process alone: `<id>/` beside a locked `<id>.pid`. Dropping it removes both.

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use sha2::{Digest, Sha256};
 
 use super::IndexedLayer;
+use crate::content::update_zeros;
 use crate::error::{Errno, Error, Result};
 use crate::filesystem::DataSink;
 use crate::index::{Fault, Index, Node, printable};
@@ -76,13 +77,7 @@ impl DataSink for HashSink {
     }
 
     fn zeros(&mut self, count: u64) -> Result<()> {
-        self.buffer.fill(0);
-        let mut left = count;
-        while left > 0 {
-            let step = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            self.hasher.update(self.buffer.get(..step).unwrap_or_default());
-            left = left.saturating_sub(step as u64);
-        }
+        update_zeros(&mut self.hasher, count);
         Ok(())
     }
 
