@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::compile::CompileChoice;
 use crate::guest::TransportChoice;
 use crate::sources::Aliases;
 
@@ -36,6 +37,9 @@ pub struct Config {
     /// How guests reach their sysroots, unless `--transport` says otherwise.
     #[serde(default)]
     pub transport: Option<TransportChoice>,
+    /// Who compiles for guests, unless `--compile` says otherwise.
+    #[serde(default)]
+    pub compile: Option<CompileChoice>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,7 @@ impl Config {
         config.guests = own.guests.or(config.guests);
         config.memory = own.memory.or(config.memory);
         config.transport = own.transport.or(config.transport);
+        config.compile = own.compile.or(config.compile);
         Ok(config)
     }
 

@@ -285,7 +285,12 @@ pub fn guests_can_run() -> bool {
     }
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
-        run(outcrop().args(["kit", "create", "--arch", "x86_64", "--if-missing"])).ok();
+        run(outcrop().args(["kit", "create", "--arch", &guest_arch(), "--if-missing"])).ok();
     });
     true
+}
+
+/// The architecture of the guests of tests that run for several, by its name in definitions.
+pub fn guest_arch() -> String {
+    std::env::var("OUTCROP_TEST_ARCH").unwrap_or_else(|_| "x86_64".to_owned())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use outcrop_tests::definitions::{fresh_name, tree};
 use outcrop_tests::own_store::Own;
 use outcrop_tests::{
-    Said, Scratch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
+    Said, Scratch, guest_arch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
 };
 
 const LONG: Duration = Duration::from_secs(180);
@@ -33,7 +33,7 @@ fn over_transport(command: &mut Command) {
 
 fn inspect(verb: &str, definitions: &Path, target: &str, path: &str) -> Said {
     let mut command = outcrop();
-    command.args([verb, target, path, "--definitions"]).arg(definitions);
+    command.args([verb, target, path, "--arch", &guest_arch(), "--definitions"]).arg(definitions);
     run(&mut command)
 }
 
@@ -82,8 +82,8 @@ fn check_fidelity(column: usize, transport: &str) {
     );
     let definitions = tree(&scratch, &[(&name, &[], &script)]);
     let mut build = outcrop();
-    build.args(["build", &name, "--arch", "x86_64", "--transport", transport, "--definitions"]);
-    run(build.arg(&definitions)).ok();
+    build.args(["build", &name, "--arch", &guest_arch(), "--transport", transport]);
+    run(build.arg("--definitions").arg(&definitions)).ok();
     let results = inspect("cat", &definitions, &name, "/results.json").ok().stdout;
     let found: BTreeMap<String, String> = serde_json::from_str(&results).unwrap();
     let documented = documented();
@@ -103,7 +103,8 @@ fn check_fidelity(column: usize, transport: &str) {
 /// What the guest's root did is in the artifact.
 fn check_capture(definitions: &Path, name: &str) {
     let mut command = outcrop();
-    command.args(["ls", "-R", name, "/d", "--definitions"]).arg(definitions);
+    command.args(["ls", "-R", name, "/d", "--arch", &guest_arch(), "--definitions"]);
+    command.arg(definitions);
     let listed = run(&mut command).ok().stdout;
     let line = |path: &str| {
         let found = listed.lines().find(|line| line.split(" -> ").next().unwrap().ends_with(path));

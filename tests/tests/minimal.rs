@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use outcrop_tests::{Said, Scratch, examples, guests_can_run, outcrop, run};
+use outcrop_tests::{Said, Scratch, examples, guest_arch, guests_can_run, outcrop, run};
 
-const SYSTEM: &str = "minimal-x86_64";
+fn system() -> String {
+    format!("minimal-{}", guest_arch())
+}
 
 fn of_minimal(verb: &str) -> Command {
     let mut command = outcrop();
@@ -15,12 +17,13 @@ fn of_minimal(verb: &str) -> Command {
 
 fn export(format: &str, out: &Path) {
     let mut command = of_minimal("export");
-    command.args([SYSTEM, "--format", format, "--output"]).arg(out);
+    command.args([&system(), "--format", format, "--output"]).arg(out);
     run(&mut command).ok();
 }
 
 fn boot(image: &Path, script: &str) -> Said {
-    run(outcrop().arg("boot").arg(image).args(["--command", script]))
+    let arch = guest_arch();
+    run(outcrop().arg("boot").arg(image).args(["--arch", &arch, "--command", script]))
 }
 
 /// One test: the parts need each other, and the build takes minutes.
@@ -29,17 +32,20 @@ fn the_minimal_system_is_built_exported_and_booted() {
     if !guests_can_run() {
         return;
     }
-    run(of_minimal("build").args([SYSTEM, "--guests", "2"])).ok();
+    run(of_minimal("build").args([&system(), "--guests", "2"])).ok();
     the_tree_is_right();
     let scratch = Scratch::new();
     let images = every_format_twice(&scratch);
+    let digest = digest_of_manifest(&images);
     for image in ["squashfs", "ext4", "cpio"] {
-        it_lives(&images.join(format!("a.{image}")));
+        let image = images.join(format!("a.{image}"));
+        it_lives(&image);
+        every_byte_is_there(&image, &digest);
     }
 }
 
 fn the_tree_is_right() {
-    let listed = run(of_minimal("ls").args([SYSTEM, "-R"])).ok().stdout;
+    let listed = run(of_minimal("ls").args([system().as_str(), "-R"])).ok().stdout;
     let line = |path: &str| -> Vec<&str> {
         listed
             .lines()
@@ -52,9 +58,10 @@ fn the_tree_is_right() {
     assert_eq!(line("/dev/console")[4], "5,1");
     assert!(line("/dev/vda")[0].starts_with('b'));
     // What integration changed, and what it created.
-    let motd = run(of_minimal("cat").args([SYSTEM, "/etc/motd"])).ok().stdout;
-    assert_eq!(motd, "Built from source by Outcrop.\nThis is x86_64.\n");
-    let path = run(of_minimal("cat").args([SYSTEM, "/etc/ld-musl-x86_64.path"])).ok().stdout;
+    let motd = run(of_minimal("cat").args([system().as_str(), "/etc/motd"])).ok().stdout;
+    assert_eq!(motd, format!("Built from source by Outcrop.\nThis is {}.\n", guest_arch()));
+    let loader = format!("/etc/ld-musl-{}.path", names().musl);
+    let path = run(of_minimal("cat").args([system(), loader])).ok().stdout;
     assert!(path.contains("/usr/musl/lib"), "{path}");
     // Nothing of the kit, and none of the guest's mount points' content.
     assert!(!listed.contains("/usr/bin/gcc"), "{listed}");
@@ -85,12 +92,56 @@ fn every_format_twice(scratch: &Scratch) -> std::path::PathBuf {
     directory
 }
 
+/// What others call the guests' architecture.
+struct Names {
+    musl: &'static str,
+    kernel: &'static str,
+}
+
+fn names() -> Names {
+    let (musl, kernel) = match guest_arch().as_str() {
+        "x86_64" => ("x86_64", "x86_64"),
+        "armv8l64" => ("aarch64", "aarch64"),
+        "armv7lhf" => ("armhf", "armv7l"),
+        "armv5l" => ("arm", "aarch64"),
+        "x86_32" => ("i386", "i686"),
+        "ppc64l" => ("powerpc64le", "ppc64le"),
+        "riscv64" => ("riscv64", "riscv64"),
+        "s390x" => ("s390x", "s390x"),
+        other => panic!("what others call {other} is not known here"),
+    };
+    Names { musl, kernel }
+}
+
+/// Directories of the image that nothing is mounted on.
+const CHECKED: &str = "bin etc home lib root sbin usr var";
+
+/// The digest of what `sha256sum` is to say of all files, from the tar that the host's own tools unpack.
+fn digest_of_manifest(images: &Path) -> String {
+    let unpack = format!(
+        "mkdir manifest; cd manifest; tar xf ../a.tar --no-same-owner; chmod -R u+rwX .
+         find {CHECKED} -type f | LC_ALL=C sort | xargs sha256sum > ../sums
+         test $(wc -l < ../sums) -gt 200; sha256sum < ../sums"
+    );
+    let said = run(Command::new("sh").args(["-ec", &unpack]).current_dir(images)).ok().stdout;
+    said.split_whitespace().next().unwrap().to_owned()
+}
+
+/// Boots an image, and has every file in it read and summed up.
+fn every_byte_is_there(image: &Path, digest: &str) {
+    let script = format!("cd /; find {CHECKED} -type f | sort | xargs sha256sum | sha256sum");
+    let said = boot(image, &script).ok().stdout;
+    assert!(said.contains(digest), "{}: not {digest} but\n{said}", image.display());
+}
+
 fn it_lives(image: &Path) {
-    let script = "cat /etc/motd; readlink /bin/sh; stat -c '%a %u:%g %n' /bin/su \
+    let script = "uname -m; cat /etc/motd; readlink /bin/sh; stat -c '%a %u:%g %n' /bin/su \
                   /home/visitor/.profile; stat -c '%t:%T' /dev/console; dropbear -V; id -u";
     let said = boot(image, script).ok().stdout;
+    let (is, kernel) = (format!("This is {}.", guest_arch()), format!("{}\n", names().kernel));
     for wanted in [
-        "This is x86_64.",
+        is.as_str(),
+        kernel.as_str(),
         "busybox",
         "4755 0:0 /bin/su",
         "640 1000:1000 /home/visitor/.profile",

@@ -17,8 +17,11 @@ use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
 use super::log::BuildLog;
+use super::report::StepReport;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking};
+use crate::compile::JOB_LOG;
+use crate::compile::job_log::JobSummary;
 use crate::definitions::{self, DeviceKind, Step, StepName};
 use crate::guest::{Command, Guest};
 use crate::sources::{ResolvedSource, ResolvedSubmodule};
@@ -124,7 +127,8 @@ async fn run_in_guest(
     let options = workshop.guest_options(tree, true)?;
     let mut guest = Guest::start(options).await?;
     note_start(workshop, job, &guest, log, started);
-    let outcome = run_steps(workshop, job, &mut guest, log).await;
+    let jobs = tree.run_directory().join(JOB_LOG);
+    let outcome = run_steps(workshop, job, &mut guest, &jobs, log).await;
     end_guest(guest, &job.component, outcome).await
 }
 
@@ -168,8 +172,10 @@ async fn run_steps(
     workshop: &Workshop,
     job: &ChunkJob,
     guest: &mut Guest,
+    jobs: &Path,
     log: &mut BuildLog,
 ) -> Result<()> {
+    let mut before = JobSummary::default();
     for step in &job.steps {
         let label = step.name.to_string();
         let component = job.component.clone();
@@ -179,9 +185,22 @@ async fn run_steps(
             compile.extend_environment(&mut environment);
         }
         log.environment(&environment);
+        let begun = Instant::now();
+        let mut outcome = Ok(());
         for script in &step.commands {
-            run_command(workshop, job, guest, log, &label, script, &environment).await?;
+            outcome = run_command(workshop, job, guest, log, &label, script, &environment).await;
+            if outcome.is_err() {
+                break;
+            }
         }
+        let so_far = JobSummary::read(jobs).unwrap_or_default();
+        let compiled = so_far.since(&before);
+        before = so_far;
+        let report = StepReport { step: label, seconds: begun.elapsed().as_secs_f64(), compiled };
+        log.note(&report.describe());
+        outcome?;
+        let component = job.component.clone();
+        workshop.observer.observe(Event::StepDone { component, report });
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::report::StepReport;
+
 /// One thing that happened. The names are the `event` field of the JSON lines.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -39,6 +41,12 @@ pub enum Event {
     Step {
         component: String,
         step: String,
+    },
+    /// A step has ended well.
+    StepDone {
+        component: String,
+        #[serde(flatten)]
+        report: StepReport,
     },
     /// A line of output of a build, for live display only; the log has everything.
     Output {

@@ -71,6 +71,11 @@ fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
         }
         Event::Step { component, step } => Some(format!("{} {component}: {step}", counts.prefix())),
         Event::Output { .. } => None,
+        // A step without compiler calls deserves no line.
+        Event::StepDone { report, .. } if report.compiled.sent == 0 => None,
+        Event::StepDone { component, report } => {
+            Some(format!("{} {component}: {}", counts.prefix(), report.describe()))
+        }
         Event::Finished { component, seconds, bytes, .. } => {
             counts.done += 1;
             let took = human_duration(Duration::from_secs_f64(*seconds));
@@ -180,7 +185,10 @@ impl Observer for Live {
                     total.inc(1);
                 }
             }
-            Event::Notice { .. } | Event::Fetching { .. } | Event::SourceMissing { .. } => {}
+            Event::Notice { .. }
+            | Event::Fetching { .. }
+            | Event::SourceMissing { .. }
+            | Event::StepDone { .. } => {}
         }
         let line = line_of(&event, &mut state.counts);
         let Some(line) = line else { return };

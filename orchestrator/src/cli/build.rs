@@ -11,6 +11,7 @@ use crate::build::gather::Missing;
 use crate::build::plan::Resolved;
 use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::{BuildError, Failure, Outcome, RunOptions, run as run_plan};
+use crate::compile::CompileChoice;
 use crate::config::MOST_GUESTS;
 use crate::guest::TransportChoice;
 use crate::kit::Kit;
@@ -44,6 +45,10 @@ pub struct Arguments {
     /// How guests reach their sysroots
     #[arg(long, value_enum, value_name = "TRANSPORT")]
     transport: Option<TransportChoice>,
+
+    /// Who compiles
+    #[arg(long, value_enum, value_name = "WHO")]
+    compile: Option<CompileChoice>,
 
     /// After a failure, or without a source that cannot be had, go on with what does not need it
     #[arg(long, short)]
@@ -99,7 +104,7 @@ async fn build(
     if !plan.planned.is_empty() {
         let guests = arguments.guests.or(project.config.guests).unwrap_or_else(default_guests);
         let options = RunOptions { guests, keep_going: arguments.keep_going };
-        let wishes = GuestWishes::new(&project.config, arguments.transport);
+        let wishes = GuestWishes::new(&project.config, arguments.transport, arguments.compile);
         let workshop = guests::workshop(&context, kit, observer, wishes).await?;
         outcome = run_plan(Arc::new(workshop), plan, options).await;
     }

@@ -127,7 +127,7 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
     let agent = find_agent(&architecture.name).map(drop).map_err(|error| error.to_string());
     let has_agent = agent.is_ok();
     let mut findings = vec![
-        on_path(qemu, Need::Must, "apt install qemu-system"),
+        on_path(qemu, Need::Must, &format!("apt install {}", architecture.qemu.package)),
         Finding::new("the agent", Need::Must, agent, "scripts/build makes it beside the program"),
     ];
     match Context::open() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::build::event::Observer;
 use crate::build::workshop::Workshop;
-use crate::compile::CompileService;
+use crate::compile::{CompileChoice, CompileService, Unavailable};
 use crate::config::Config;
 use crate::guest::{
     Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE,
@@ -17,6 +17,9 @@ use super::error::{CommandError, CommandResult};
 
 /// Which accelerator the kit's guests use; probed once for each host and kit, and then remembered.
 pub async fn accelerator(context: &Context, kit: &Kit) -> CommandResult<KvmVerdict> {
+    if !kit.architecture().is_native() {
+        return Ok(KvmVerdict::foreign(&kit.architecture().name));
+    }
     let agent = find_agent(&kit.architecture().name)?;
     let initramfs = kit.initramfs_for(&agent)?;
     let options = GuestOptions::new(kit.architecture().qemu.clone(), kit.kernel(), initramfs);
@@ -28,13 +31,19 @@ pub struct GuestWishes {
     /// MiB.
     memory: Option<u32>,
     transport: TransportChoice,
+    compile: CompileChoice,
 }
 
 impl GuestWishes {
     /// The command line wins over the configuration.
-    pub fn new(config: &Config, transport: Option<TransportChoice>) -> Self {
+    pub fn new(
+        config: &Config,
+        transport: Option<TransportChoice>,
+        compile: Option<CompileChoice>,
+    ) -> Self {
         let transport = transport.or(config.transport).unwrap_or_default();
-        GuestWishes { memory: config.memory, transport }
+        let compile = compile.or(config.compile).unwrap_or_default();
+        GuestWishes { memory: config.memory, transport, compile }
     }
 }
 
@@ -74,6 +83,30 @@ fn choose(
     }
 }
 
+/// Who compiles, and what the user is to be told of it.
+///
+/// # Errors
+/// The host has another compiler than the kit: that is not to go unnoticed.
+fn compiles<S>(
+    choice: CompileChoice,
+    probe: impl FnOnce() -> Result<S, Unavailable>,
+) -> CommandResult<(Option<S>, Option<String>)> {
+    if choice == CompileChoice::Guest {
+        return Ok((None, None));
+    }
+    match probe() {
+        Ok(service) => Ok((Some(service), None)),
+        Err(unavailable) if unavailable.is_mismatch() || choice == CompileChoice::Distcc => {
+            Err(CommandError::host(format!("the host cannot compile for guests: {unavailable}"))
+                .hint("--compile guest builds without it, many times slower"))
+        }
+        Err(unavailable) => {
+            let notice = format!("guests compile by themselves, which is slower: {unavailable}");
+            Ok((None, Some(notice)))
+        }
+    }
+}
+
 /// Everything that builds of a kit share.
 pub async fn workshop(
     context: &Context,
@@ -84,20 +117,14 @@ pub async fn workshop(
     kit.check()?;
     let agent = find_agent(&kit.architecture().name)?;
     let verdict = accelerator(context, &kit).await?;
-    let compile = CompileService::probe(&kit);
+    let (compile, compile_notice) = compiles(wishes.compile, || CompileService::probe(&kit))?;
     let mut notices = Vec::new();
     if verdict.accelerator == Accelerator::Tcg {
         notices.push(format!("guests are emulated (TCG): {}", verdict.reason));
     }
     let (transport, notice) = transport(&kit, wishes.transport).await?;
     notices.extend(notice);
-    let compile = match compile {
-        Ok(service) => Some(service),
-        Err(unavailable) => {
-            notices.push(format!("guests compile by themselves, which is slower: {unavailable}"));
-            None
-        }
-    };
+    notices.extend(compile_notice);
     let mut workshop =
         Workshop::new(context.store.clone(), kit, agent, verdict.accelerator, compile, observer);
     workshop.transport = transport;
@@ -122,6 +149,19 @@ impl From<GuestError> for CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_compiler_is_told_and_another_one_is_an_error() {
+        let missing = || Unavailable::NoCompiler { program: "p".into(), package: "k".into() };
+        let other = || Unavailable::Nameless { program: "p".into() };
+        let asked = |choice, answer: Result<(), Unavailable>| compiles(choice, || answer).ok();
+        assert_eq!(asked(CompileChoice::Auto, Ok(())), Some((Some(()), None)));
+        let (service, notice) = asked(CompileChoice::Auto, Err(missing())).unwrap();
+        assert!(service.is_none() && notice.unwrap().contains("install k"));
+        assert_eq!(asked(CompileChoice::Guest, Err(other())), Some((None, None)));
+        assert_eq!(asked(CompileChoice::Auto, Err(other())), None);
+        assert_eq!(asked(CompileChoice::Distcc, Err(missing())), None);
+    }
 
     #[test]
     fn without_virtiofs_9p_is_taken_and_said_so_unless_virtiofs_was_asked_for() {

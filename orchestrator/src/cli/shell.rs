@@ -4,6 +4,7 @@ use crate::build::BuildError;
 use crate::build::plan::Work;
 use crate::build::progress::for_stderr;
 use crate::build::shell::{Errand, in_chunk, in_system};
+use crate::compile::CompileChoice;
 use crate::guest::{TransportChoice, has_terminal};
 
 use super::context::{Context, TargetArguments};
@@ -34,6 +35,10 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "TRANSPORT")]
     transport: Option<TransportChoice>,
 
+    /// Who compiles
+    #[arg(long, value_enum, value_name = "WHO")]
+    compile: Option<CompileChoice>,
+
     /// Run this instead of an interactive shell; the command's exit status is passed on as 0 or 1
     #[arg(long, short, value_name = "CMD")]
     command: Option<String>,
@@ -53,7 +58,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         Some(script) => Errand::Script(script.clone()),
         None => Errand::Interactive,
     };
-    let wishes = GuestWishes::new(&project.config, arguments.transport);
+    let wishes = GuestWishes::new(&project.config, arguments.transport, arguments.compile);
     let exit = run_interruptible(async {
         let workshop = guests::workshop(&context, kit, for_stderr(), wishes).await?;
         let exit = match &planned.work {

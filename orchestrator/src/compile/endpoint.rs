@@ -3,16 +3,18 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use super::equivalence::Ident;
+use super::job_log::{HOST, JobRecord};
 use super::options;
 use super::protocol::{
     ProtocolError, read_body, read_request_head, write_packet, write_response_head,
@@ -21,12 +23,22 @@ use super::runner::{self, Job, Outcome, STDERR, STDOUT};
 use super::source;
 
 /// A compiler that the host offers: `name` is what a client asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compiler {
     pub name: String,
     /// Absolute path of the host's program.
     pub program: PathBuf,
+    /// What it must call itself in objects, where that is not its own name.
+    #[serde(default)]
+    pub ident: Option<Ident>,
+    /// Jobs whose options or sources say one of these words are refused: there it differs from the
+    /// guest's compiler.
+    #[serde(default)]
+    pub differs: Vec<String>,
+    /// A directory with a program that stands in front of the assembler, for the other name.
+    #[serde(default)]
+    pub tools: Option<PathBuf>,
 }
 
 /// Bounds of one compilation.
@@ -61,7 +73,7 @@ pub struct Settings {
     /// Directories outside `/usr` that compilers may read and execute: their own.
     pub toolchains: Vec<PathBuf>,
     pub limits: Limits,
-    /// One line is appended for each job that was not served.
+    /// A [`JobRecord`] is appended for each job.
     pub log: PathBuf,
     /// Each job has a directory of its own in it for as long as it runs.
     pub scratch: PathBuf,
@@ -77,6 +89,8 @@ pub enum Refused {
     Compiler(String),
     #[error("{0}")]
     Command(options::Refusal),
+    #[error("the guest's compiler has an update that concerns {0}")]
+    Differs(String),
     #[error("an assembler statement reads a file, which only the guest has")]
     ReadsFiles,
     #[error("a source with assembler statements does not compile here")]
@@ -124,13 +138,16 @@ pub fn serve(
     output: BorrowedFd<'_>,
     settings: &Settings,
 ) -> Result<(), Refused> {
+    let started = Instant::now();
     let result = serve_job(input, output, settings);
-    if let Err(refused) = &result
-        && !refused.is_hang_up()
-    {
-        // Without a log there is nobody to tell.
-        let _ = append_line(&settings.log, &refused.to_string());
-    }
+    let refused = match &result {
+        Err(refused) if refused.is_hang_up() => return result,
+        result => result.as_ref().err().map(ToString::to_string),
+    };
+    let by = refused.is_none().then(|| HOST.to_owned());
+    let record = JobRecord { seconds: started.elapsed().as_secs_f64(), by, refused };
+    // Without a log there is nobody to tell.
+    let _ = record.append(&settings.log);
     result
 }
 
@@ -152,6 +169,14 @@ fn serve_job(
         .iter()
         .find(|offered| offered.name == command.compiler)
         .ok_or_else(|| Refused::Compiler(command.compiler.escape_default().to_string()))?;
+    let differs = |argument: &&OsString| {
+        let text = argument.to_string_lossy();
+        // What is switched off cannot differ.
+        !text.starts_with("-fno-") && compiler.differs.iter().any(|word| text.contains(word))
+    };
+    if let Some(option) = command.arguments.iter().find(differs) {
+        return Err(Refused::Differs(option.to_string_lossy().into_owned()));
+    }
 
     let directory = tempfile::Builder::new()
         .prefix("compile-")
@@ -165,13 +190,21 @@ fn serve_job(
     if source::reads_files(&path).map_err(host("cannot read the input"))? {
         return Err(Refused::ReadsFiles);
     }
+    let said =
+        source::says_one_of(&path, &compiler.differs).map_err(host("cannot read the input"))?;
+    if said {
+        return Err(Refused::Differs(compiler.differs.join(", ")));
+    }
 
     let mut arguments = command.arguments;
+    // The program in front of the assembler wants a file.
+    arguments.retain(|argument| argument != "-pipe");
     arguments.extend([OsString::from(source), "-o".into(), OBJECT.into()]);
     let job = Job {
         program: &compiler.program,
         arguments: &arguments,
         directory: directory.path(),
+        tools: compiler.tools.as_deref(),
         toolchains: &settings.toolchains,
         limits: &settings.limits,
     };
@@ -184,8 +217,16 @@ fn serve_job(
         {
             Err(Refused::FailedAssembly)
         }
-        Outcome::Exited(status) => respond(output, deadline, directory.path(), status)
-            .map_err(host("cannot answer the client")),
+        Outcome::Exited(status) => {
+            let object = directory.path().join(OBJECT);
+            if let (0, true, Some(ident)) = (status, command.assembly, &compiler.ident) {
+                fs::read(&object)
+                    .and_then(|text| fs::write(&object, ident.replace(&text)))
+                    .map_err(host("cannot rewrite the assembly"))?;
+            }
+            respond(output, deadline, directory.path(), status)
+                .map_err(host("cannot answer the client"))
+        }
     }
 }
 
@@ -245,11 +286,4 @@ impl Write for Connection<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Lines of several endpoints do not mix: each is one write to a file opened for appending.
-fn append_line(log: &Path, message: &str) -> io::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let line = format!("{now} [{}] {message}\n", std::process::id());
-    OpenOptions::new().create(true).append(true).open(log)?.write_all(line.as_bytes())
 }

@@ -13,6 +13,10 @@ use std::time::Duration;
 use super::endpoint::{Compiler, Limits, Settings, serve};
 use super::runner;
 
+fn offered(name: String, program: PathBuf) -> Compiler {
+    Compiler { name, program, ..Compiler::default() }
+}
+
 struct Bench {
     directory: tempfile::TempDir,
     settings: Settings,
@@ -34,7 +38,7 @@ impl Bench {
                 return None;
             }
             for name in [name.to_owned(), format!("x86_64-linux-gnu-{name}")] {
-                compilers.push(Compiler { name, program: program.clone() });
+                compilers.push(offered(name, program.clone()));
             }
         }
         let settings = Settings {
@@ -79,7 +83,7 @@ impl Bench {
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         self.settings.toolchains.push(directory);
-        self.settings.compilers.push(Compiler { name: name.into(), program });
+        self.settings.compilers.push(offered(name.into(), program));
     }
 
     fn assert_clean(&self) {

@@ -3,7 +3,10 @@
 //! A guest's distcc client connects to an address that exists only in its QEMU; QEMU starts one
 //! [`endpoint`] for each connection. No port listens on the host.
 
+mod choice;
 pub mod endpoint;
+pub mod equivalence;
+pub mod job_log;
 pub mod options;
 pub mod protocol;
 mod runner;
@@ -13,5 +16,6 @@ mod source;
 #[cfg(test)]
 mod endpoint_tests;
 
+pub use choice::CompileChoice;
 pub use endpoint::{Compiler, Limits, Settings};
-pub use service::{CompileService, Unavailable};
+pub use service::{CompileService, JOB_LOG, Unavailable};

@@ -18,6 +18,8 @@ pub struct Command {
     pub arguments: Vec<OsString>,
     /// `i` for C, `ii` for C++: tells the compiler that its input is preprocessed.
     pub extension: &'static str,
+    /// Whether the output is assembly (`-S`), not an object.
+    pub assembly: bool,
 }
 
 /// Why a command is not run, as a phrase.
@@ -36,7 +38,9 @@ pub fn check(command_line: &[Vec<u8>]) -> Result<Command, Refusal> {
         return Err("neither -c nor -S is given".into());
     }
     let extension = scan.extension.ok_or("no source file is named")?;
-    Ok(Command { compiler: compiler.to_owned(), arguments: scan.arguments, extension })
+    // Of both, the compiler heeds the one that stops earlier.
+    let assembly = scan.arguments.iter().any(|argument| argument == "-S");
+    Ok(Command { compiler: compiler.to_owned(), arguments: scan.arguments, extension, assembly })
 }
 
 #[derive(Default)]

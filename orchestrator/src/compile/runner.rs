@@ -38,6 +38,8 @@ pub(super) struct Job<'a> {
     pub program: &'a Path,
     pub arguments: &'a [OsString],
     pub directory: &'a Path,
+    /// Where the compiler looks for its parts first.
+    pub tools: Option<&'a Path>,
     /// Readable and executable, beside the system's directories.
     pub toolchains: &'a [PathBuf],
     pub limits: &'a Limits,
@@ -72,6 +74,9 @@ pub(super) fn run(job: &Job<'_>, client: BorrowedFd<'_>) -> io::Result<Outcome> 
         .stdout(output(STDOUT)?)
         .stderr(output(STDERR)?)
         .process_group(0);
+    if let Some(tools) = job.tools {
+        command.env("COMPILER_PATH", tools);
+    }
     restrict(&mut command, confinement(job.directory, job.toolchains)?, job.limits.clone());
     let mut child = Killed(command.spawn()?);
     let outcome = watch(&child.0, client, started, job.limits.wall_seconds)?;

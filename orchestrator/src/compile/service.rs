@@ -8,12 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::endpoint::{Compiler, Limits, Settings};
+use super::equivalence::{Ident, Relation, relation};
 use super::runner;
 use crate::guest::{COMPILE_ADDRESS, CompileForward};
-use crate::kit::{Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names};
+use crate::kit::{Architecture, Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names};
 
 /// Compilations that a guest runs on the host at once.
 const SLOTS: u16 = 8;
+
+/// Names of files in a guest's directory: what became of each job, and programs that stand in front
+/// of a compiler's parts.
+pub const JOB_LOG: &str = "compile.jsonl";
+const TOOLS: &str = "compile-tools";
 
 /// Why a guest must compile by itself. The texts say what to do; who shows one says what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +29,12 @@ pub enum Unavailable {
     #[error("this host has no {program} (install {package})")]
     NoCompiler { program: String, package: String },
     #[error(
-        "the host's {what} is {host}, the kit's is {kit} (install {package} {kit}, or make a new kit)"
+        "the host's {what} is {host}, the kit's is {kit} (install the kit's version of {package}, \
+         or make a new kit)"
     )]
     Mismatch { what: String, host: String, kit: String, package: String },
+    #[error("the host's {program} does not say its version in what it compiles")]
+    Nameless { program: String },
     #[error(
         "this host's kernel cannot confine a compiler ({0}; Linux 5.13 or later with Landlock is \
          needed)"
@@ -33,10 +42,18 @@ pub enum Unavailable {
     NoConfinement(String),
 }
 
+impl Unavailable {
+    /// Whether the host has a compiler for the kit, but another one.
+    pub fn is_mismatch(&self) -> bool {
+        matches!(self, Unavailable::Mismatch { .. } | Unavailable::Nameless { .. })
+    }
+}
+
 /// The host's compilers for a kit, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileService {
     compilers: Vec<Compiler>,
+    assembler: PathBuf,
 }
 
 impl CompileService {
@@ -46,26 +63,26 @@ impl CompileService {
         runner::can_confine().map_err(Unavailable::NoConfinement)?;
         let (lock, architecture) = (kit.lock(), kit.architecture());
         let package = lock.compiler_package().ok_or(Unavailable::NoKitCompiler)?;
-        let triplet = &architecture.triplet;
         let series = package.name.trim_start_matches("gcc-");
-        let gcc = checked_compiler(triplet, package)?;
-        let assembler = format!("binutils-{}", triplet.replace('_', "-"));
-        check_package(lock, &assembler)?;
-        check_package(lock, &package.name)?;
-        let cxx_package = format!("g++-{series}");
-        let cxx = lock
-            .package(&cxx_package)
-            .and_then(|package| checked_compiler(triplet, package).ok())
-            .filter(|_| check_package(lock, &cxx_package).is_ok());
+        let gcc = checked_compiler(architecture, package)?;
+        check_assembler(lock, architecture)?;
+        let cxx = match lock.package(&format!("g++-{series}")) {
+            Some(package) => match checked_compiler(architecture, package) {
+                // Those who build C alone need none.
+                Err(Unavailable::NoCompiler { .. }) => None,
+                checked => Some(checked?),
+            },
+            None => None,
+        };
         let compilers = compiler_names(architecture, &lock.packages)
             .into_iter()
             .filter_map(|name| {
-                let is_cxx = name.contains("++");
-                let program = if is_cxx { cxx.clone() } else { Some(gcc.clone()) };
-                Some(Compiler { name, program: program? })
+                let offered = if name.contains("++") { cxx.as_ref()? } else { &gcc };
+                Some(Compiler { name, ..offered.clone() })
             })
             .collect();
-        Ok(CompileService { compilers })
+        let assembler = PathBuf::from(format!("/usr/bin/{}-as", architecture.triplet));
+        Ok(CompileService { compilers, assembler })
     }
 
     /// The compilers that a guest may use, by every name that the kit has for them.
@@ -102,11 +119,24 @@ impl CompileService {
     /// Writes what the endpoints of one guest are told into `directory`, which must outlive the
     /// guest; gives the settings file. Jobs' files and the log are in the same directory.
     pub fn prepare(&self, directory: &Path) -> io::Result<PathBuf> {
+        let mut compilers = self.compilers.clone();
+        let mut toolchains = Vec::new();
+        for compiler in &mut compilers {
+            let Some(ident) = &compiler.ident else { continue };
+            let tools = directory.join(TOOLS);
+            if toolchains.is_empty() {
+                std::fs::create_dir_all(&tools)?;
+                let script = ident.assembler_script(&self.assembler.display().to_string());
+                write_program(&tools.join("as"), &script)?;
+                toolchains.push(tools.clone());
+            }
+            compiler.tools = Some(tools);
+        }
         let settings = Settings {
-            compilers: self.compilers.clone(),
-            toolchains: Vec::new(),
+            compilers,
+            toolchains,
             limits: Limits::default(),
-            log: directory.join("compile.log"),
+            log: directory.join(JOB_LOG),
             scratch: directory.to_owned(),
         };
         let path = directory.join("compile.json");
@@ -136,34 +166,62 @@ fn hosts() -> String {
     format!("{a}.{b}.{c}.{d}:{port}/{SLOTS}")
 }
 
-fn checked_compiler(triplet: &str, package: &LockedPackage) -> Result<PathBuf, Unavailable> {
+/// The host's program that does what a compiler package of the kit does; it has no name yet.
+fn checked_compiler(
+    architecture: &Architecture,
+    package: &LockedPackage,
+) -> Result<Compiler, Unavailable> {
+    let triplet = &architecture.triplet;
     let program = PathBuf::from(format!("/usr/bin/{triplet}-{}", package.name));
+    let host_package = if architecture.is_native() {
+        package.name.clone()
+    } else {
+        format!("{}-{}", package.name, architecture.package_suffix())
+    };
     let ask = |option: &str| output_of(&program, &[option]);
     let version = ask("-dumpfullversion").ok_or_else(|| Unavailable::NoCompiler {
         program: program.display().to_string(),
-        package: package.name.clone(),
+        package: host_package.clone(),
     })?;
     let mismatch = |what: &str, host: String, kit: &str| Unavailable::Mismatch {
-        what: format!("{} {what}", package.name),
+        what: format!("{host_package} {what}").trim_end().to_owned(),
         host,
         kit: kit.to_owned(),
-        package: package.name.clone(),
+        package: host_package.clone(),
     };
     let upstream = upstream_version(&package.version);
     if version != upstream {
         return Err(mismatch("version", version, upstream));
     }
     match ask("-dumpmachine") {
-        Some(target) if target == *triplet => Ok(program),
-        target => Err(mismatch("target", target.unwrap_or_default(), triplet)),
+        Some(target) if target == *triplet => {}
+        target => return Err(mismatch("target", target.unwrap_or_default(), triplet)),
     }
+    let mut compiler = Compiler { program, ..Compiler::default() };
+    // Other distributions' compilers of the same version have other defaults.
+    let installed = installed_version(&host_package)
+        .ok_or_else(|| mismatch("", "not Debian's".into(), &package.version))?;
+    match relation(&package.version, &installed, &architecture.name) {
+        Relation::Same => {}
+        Relation::Different => return Err(mismatch("", installed, &package.version)),
+        Relation::Updated { versions: (from, to), differs } => {
+            let assembly = output_of(&compiler.program, &["-S", "-x", "c", "-o", "-", "/dev/null"])
+                .unwrap_or_default();
+            let ident = Ident::of(&assembly, &from, &to).ok_or_else(|| Unavailable::Nameless {
+                program: compiler.program.display().to_string(),
+            })?;
+            compiler.ident = Some(ident);
+            compiler.differs = differs;
+        }
+    }
+    Ok(compiler)
 }
 
-/// The host's package must be the kit's: other distributions' compilers of the same version have
-/// other defaults.
-fn check_package(lock: &Lock, name: &str) -> Result<(), Unavailable> {
-    let Some(package) = lock.package(name) else { return Ok(()) };
-    let installed = output_of("dpkg-query".as_ref(), &["--show", "--showformat=${Version}", name]);
+/// Debian's assemblers for an architecture are one package, native or not.
+fn check_assembler(lock: &Lock, architecture: &Architecture) -> Result<(), Unavailable> {
+    let name = format!("binutils-{}", architecture.package_suffix());
+    let Some(package) = lock.package(&name) else { return Ok(()) };
+    let installed = installed_version(&name);
     if installed.as_deref() == Some(package.version.as_str()) {
         return Ok(());
     }
@@ -171,8 +229,18 @@ fn check_package(lock: &Lock, name: &str) -> Result<(), Unavailable> {
         what: format!("package {name}"),
         host: installed.unwrap_or_else(|| "not Debian's or not installed".into()),
         kit: package.version.clone(),
-        package: name.to_owned(),
+        package: name,
     })
+}
+
+fn installed_version(package: &str) -> Option<String> {
+    output_of("dpkg-query".as_ref(), &["--show", "--showformat=${Version}", package])
+        .filter(|version| !version.is_empty())
+}
+
+fn write_program(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
 }
 
 /// `4:12.2.0-14+deb12u1` is Debian's packaging of 12.2.0.

@@ -30,6 +30,15 @@ pub fn has_assembly(source: &Path) -> io::Result<bool> {
     mentions(source, WORDS.as_ref())
 }
 
+/// Whether a source says one of some short words.
+pub fn says_one_of(source: &Path, words: &[String]) -> io::Result<bool> {
+    if words.is_empty() {
+        return Ok(false);
+    }
+    let words: Vec<String> = words.iter().map(|word| regex::escape(word)).collect();
+    mentions(source, Regex::new(&format!("(?-u){}", words.join("|"))).ok().as_ref())
+}
+
 fn mentions(source: &Path, words: Option<&Regex>) -> io::Result<bool> {
     let words = words.ok_or_else(|| io::Error::other("a pattern cannot be compiled"))?;
     let mut file = File::open(source)?;

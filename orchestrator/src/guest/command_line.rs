@@ -165,7 +165,11 @@ impl Line {
 
     /// What the agent is to load: each module costs an emulated guest some 50 ms.
     fn modules(&self, options: &MachineOptions) -> String {
-        let bus = if self.suffix == "pci" { "virtio_pci" } else { "virtio_mmio" };
+        let bus = match self.suffix {
+            "pci" => "virtio_pci",
+            "ccw" => "virtio_ccw",
+            _ => "virtio_mmio",
+        };
         let mut names = vec![bus, "virtio_console"];
         match options.root {
             Root::NineP { .. } => names.extend(["9p", "9pnet_virtio"]),
@@ -270,6 +274,7 @@ mod tests {
     fn recipe(machine: &str) -> QemuRecipe {
         QemuRecipe {
             binary: "qemu-system-x86_64".into(),
+            package: "qemu-system-x86".into(),
             machine: machine.into(),
             cpu: "max".into(),
             console: "ttyS0".into(),

@@ -29,6 +29,19 @@ pub struct KvmVerdict {
     kit: String,
 }
 
+impl KvmVerdict {
+    /// Of guests of another architecture than the host's, which no KVM runs.
+    pub fn foreign(architecture: &str) -> Self {
+        KvmVerdict {
+            accelerator: Accelerator::Tcg,
+            reason: format!("this machine's processor is not {architecture}"),
+            fresh: false,
+            host: String::new(),
+            kit: String::new(),
+        }
+    }
+}
+
 /// Boots `options` once with KVM, unless `cache` already knows the answer for this boot of this
 /// host and for the kit `kit_id`. Never fails: without a working KVM the answer is
 /// [`Accelerator::Tcg`].
@@ -113,6 +126,7 @@ mod tests {
     fn broken() -> GuestOptions {
         let recipe = QemuRecipe {
             binary: "qemu-system-none".into(),
+            package: "qemu-system-x86".into(),
             machine: "none".into(),
             cpu: "none".into(),
             console: "none".into(),

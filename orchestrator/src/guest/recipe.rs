@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct QemuRecipe {
     /// The program, looked up in `PATH`: `qemu-system-x86_64`.
     pub binary: String,
+    /// The Debian package that has the program.
+    pub package: String,
     /// The argument of `-M`.
     pub machine: String,
     /// The argument of `-cpu` without hardware virtualisation.
@@ -22,12 +24,12 @@ pub struct QemuRecipe {
 }
 
 impl QemuRecipe {
-    /// What the names of virtio devices end in: `microvm` has no PCI bus.
+    /// What the names of virtio devices end in: `microvm` and mainframes have no PCI bus.
     pub(super) fn device_suffix(&self) -> &'static str {
-        if self.machine == "microvm" || self.machine.starts_with("microvm,") {
-            "device"
-        } else {
-            "pci"
+        match self.machine.split(',').next() {
+            Some("microvm") => "device",
+            Some("s390-ccw-virtio") => "ccw",
+            _ => "pci",
         }
     }
 

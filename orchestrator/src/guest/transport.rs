@@ -78,6 +78,7 @@ mod tests {
     fn recipe(binary: &str) -> QemuRecipe {
         QemuRecipe {
             binary: binary.into(),
+            package: "qemu-system-x86".into(),
             machine: "pc".into(),
             cpu: "max".into(),
             console: "ttyS0".into(),

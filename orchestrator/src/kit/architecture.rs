@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::error::{Error, Result};
 use crate::guest::QemuRecipe;
 
-const DESCRIPTIONS: &[(&str, &str)] = &[("x86_64", include_str!("architectures/x86_64.toml"))];
+/// Name and text of each file in `architectures/`, by name; `build.rs` lists them.
+const DESCRIPTIONS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/architectures.rs"));
 const PACKAGES: &str = include_str!("packages.toml");
 
 /// Roots of the closure of kernel modules that an initramfs carries.
@@ -28,7 +29,12 @@ pub struct Architecture {
     pub debian: String,
     /// The GNU triplet of Debian's toolchain.
     pub triplet: String,
+    /// What the guest's agent is compiled for, as rustc calls it; only `scripts/build-agent` reads it.
+    pub rust_target: String,
     pub kernel_package: String,
+    /// Debian's name of the architecture that the kernel is of, where it is another one.
+    #[serde(default)]
+    pub kernel_architecture: Option<String>,
     pub merged_directories: Vec<String>,
     pub qemu: QemuRecipe,
     pub modules: ModuleRoots,
@@ -51,6 +57,22 @@ impl Architecture {
             path: format!("architectures/{name}.toml").into(),
             problem: error.to_string(),
         })
+    }
+
+    /// The triplet as it is spelt in names of packages: `x86-64-linux-gnu`.
+    pub fn package_suffix(&self) -> String {
+        self.triplet.replace('_', "-")
+    }
+
+    /// Whether this program's own processor is of the architecture.
+    pub fn is_native(&self) -> bool {
+        match self.name.as_str() {
+            "armv8l64" => cfg!(all(target_arch = "aarch64", target_endian = "little")),
+            "armv7lhf" => cfg!(target_arch = "arm"),
+            "ppc64l" => cfg!(all(target_arch = "powerpc64", target_endian = "little")),
+            "x86_32" => cfg!(target_arch = "x86"),
+            name => name == std::env::consts::ARCH,
+        }
     }
 
     pub fn names() -> impl Iterator<Item = &'static str> {

@@ -18,7 +18,7 @@ use super::kernel;
 use super::lock::{FORMAT, Lock, LockedPackage};
 use super::packages::DownloadProgress;
 use super::{CONFIG, Kit, Kits, LOCK_FILE, MODULES, VMLINUX, VMLINUZ};
-use crate::guest::extract_kernel;
+use crate::guest::{KernelError, extract_kernel};
 
 /// What to make a kit from.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +59,7 @@ impl Kits {
         wanted.push(&lock.kernel);
         self.package_store().obtain(
             &wanted,
-            &mut || self.private_apt(&architecture, options),
+            &mut || self.private_apt(&architecture.debian, options),
             &|package| uris.get(&package.sha256).cloned(),
             &mut |download| progress(Progress::Downloading(download)),
         )?;
@@ -76,14 +76,10 @@ impl Kits {
         self.open(&directory)
     }
 
-    fn private_apt(
-        &self,
-        architecture: &Architecture,
-        options: &CreateOptions,
-    ) -> Result<PrivateApt> {
+    /// `architecture`: Debian's name.
+    fn private_apt(&self, architecture: &str, options: &CreateOptions) -> Result<PrivateApt> {
         let sources = host_sources(options.sources.as_deref())?;
-        let directory = self.root.join("apt").join(&architecture.debian);
-        PrivateApt::new(&directory, &architecture.debian, sources)
+        PrivateApt::new(&self.root.join("apt").join(architecture), architecture, sources)
     }
 
     /// The newest packages, and where each can be had by its SHA-256.
@@ -93,13 +89,17 @@ impl Kits {
         options: &CreateOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Lock, HashMap<String, String>)> {
-        let apt = self.private_apt(architecture, options)?;
+        let apt = self.private_apt(&architecture.debian, options)?;
+        let kernels = architecture.kernel_architecture.as_deref();
+        let kernels = kernels.map(|name| self.private_apt(name, options)).transpose()?;
         progress(Progress::FetchingIndexes);
         apt.update()?;
+        kernels.as_ref().map(PrivateApt::update).transpose()?;
         progress(Progress::Resolving);
         let mut base = apt.resolve(&Architecture::base_packages()?)?;
         base.sort_by(|a, b| a.package.name.cmp(&b.package.name));
-        let kernel = apt.versioned_dependency(&architecture.kernel_package, "linux-image-")?;
+        let kernels = kernels.as_ref().unwrap_or(&apt);
+        let kernel = kernels.versioned_dependency(&architecture.kernel_package, "linux-image-")?;
         let uris = base
             .iter()
             .chain([&kernel])
@@ -166,6 +166,8 @@ impl Kits {
         write_beside(&file(VMLINUZ), |output| output.write_all(&kernel.vmlinuz))?;
         match extract_kernel(&kernel.vmlinuz) {
             Ok(elf) => write_beside(&file(VMLINUX), |output| output.write_all(&elf))?,
+            // Only x86 kernels unpack themselves slowly.
+            Err(KernelError::NotAnImage) => {}
             Err(error) => log::warn!("{}: guests start slower: {error}", lock.kernel.label()),
         }
         write_beside(&file(CONFIG), |output| output.write_all(&kernel.config))?;

@@ -29,6 +29,7 @@ impl Kit {
     pub fn recipe(&self) -> QemuRecipe {
         QemuRecipe {
             binary: "qemu-system-x86_64".into(),
+            package: "qemu-system-x86".into(),
             machine: std::env::var("OUTCROP_TEST_MACHINE").unwrap_or("pc".into()),
             cpu: "max".into(),
             console: "ttyS0".into(),
