@@ -40,6 +40,8 @@ use convert::{attr, file_type, missing, rename, set_time};
 const LARGEST_TRANSFER: u32 = 1 << 20;
 /// Reads ahead and other requests that nobody waits for; `fuser`'s 16 starve a sequential reader.
 const BACKGROUND_REQUESTS: u16 = 128;
+/// Where answers begin in memory; larger pages than these only cost what this saves.
+const PAGE: usize = 4096;
 /// A copy's reply counts in 32 bits; a caller goes on where a short copy stopped.
 const LARGEST_COPY: u64 = 1 << 30;
 /// Nothing is ever reused, so that every inode is the first of its number.
@@ -288,10 +290,7 @@ impl fuser::Filesystem for Adapter {
     ) {
         BUFFER.with_borrow_mut(|buffer| {
             let wanted = size as usize;
-            if buffer.len() < wanted {
-                buffer.resize(wanted, 0);
-            }
-            let Some(space) = buffer.get_mut(..wanted) else {
+            let Some(space) = aligned(buffer, wanted) else {
                 return reply.error(fuser::Errno::EIO);
             };
             let length =
@@ -538,6 +537,17 @@ impl fuser::Filesystem for Adapter {
     }
 }
 
+/// So many bytes of the buffer, from the beginning of a page on: a page of the answer that lies in
+/// two pages of ours is looked up and copied in two pieces.
+fn aligned(buffer: &mut Vec<u8>, wanted: usize) -> Option<&mut [u8]> {
+    let room = wanted.saturating_add(PAGE);
+    if buffer.len() < room {
+        buffer.resize(room, 0);
+    }
+    let start = buffer.as_ptr().align_offset(PAGE);
+    buffer.get_mut(start..start.saturating_add(wanted))
+}
+
 fn asker(request: &Request) -> Asker {
     Asker { uid: request.uid(), gid: request.gid() }
 }
@@ -548,5 +558,19 @@ fn sized(reply: ReplyXattr, size: u32, value: &[u8]) {
         Ok(length) if size == 0 => reply.size(length),
         Ok(length) if length <= size => reply.data(value),
         _ => reply.error(fuser::Errno::ERANGE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_begins_with_a_page_however_long_it_is() {
+        let mut buffer = Vec::new();
+        for wanted in [0, 1, 4096, 4097, 1 << 20, 5] {
+            let space = aligned(&mut buffer, wanted).unwrap();
+            assert_eq!((space.len(), space.as_ptr().align_offset(PAGE)), (wanted, 0));
+        }
     }
 }
