@@ -7,8 +7,8 @@ use crate::build::workshop::Workshop;
 use crate::compile::{CompileChoice, CompileService, Unavailable};
 use crate::config::Config;
 use crate::guest::{
-    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, VIRTIOFS_MODULE,
-    probe_kvm, probe_virtiofs,
+    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, probe_kvm,
+    probe_virtiofs,
 };
 use crate::kit::{Kit, find_agent};
 
@@ -49,8 +49,8 @@ impl GuestWishes {
 
 /// Whether guests of the kit can use virtiofs here; if not, why, as one sentence.
 pub async fn virtiofs(kit: &Kit) -> Result<(), String> {
-    let has_module = kit.has_module(VIRTIOFS_MODULE).map_err(|error| error.to_string())?;
-    probe_virtiofs(&kit.architecture().qemu, has_module).await
+    let kernel_has_it = kit.has_virtiofs().map_err(|error| error.to_string())?;
+    probe_virtiofs(&kit.architecture().qemu, kernel_has_it).await
 }
 
 /// The transport to use, and what the user is to be told of it.

@@ -46,13 +46,13 @@ pub enum TransportChoice {
     NineP,
 }
 
-/// Whether this host can serve guests over virtiofs; `has_module` says whether the kit can.
+/// Whether this host can serve guests over virtiofs; `kernel_has_it` says whether the kit can.
 ///
 /// # Errors
 /// One sentence for the user: what is missing.
-pub async fn probe_virtiofs(recipe: &QemuRecipe, has_module: bool) -> Result<(), String> {
-    if !has_module {
-        return Err(format!("the kit has no kernel module {VIRTIOFS_MODULE}"));
+pub async fn probe_virtiofs(recipe: &QemuRecipe, kernel_has_it: bool) -> Result<(), String> {
+    if !kernel_has_it {
+        return Err(format!("the kit's kernel has no {VIRTIOFS_MODULE}"));
     }
     memfd_create("outcrop-probe", MemfdFlags::CLOEXEC)
         .map_err(|errno| format!("this host cannot make shared memory (memfd_create: {errno})"))?;
@@ -91,7 +91,7 @@ mod tests {
         let missing = |binary, module| async move {
             probe_virtiofs(&recipe(binary), module).await.unwrap_err()
         };
-        assert!(missing("true", false).await.contains("module virtiofs"));
+        assert!(missing("true", false).await.contains("kernel has no virtiofs"));
         assert!(missing("false", true).await.contains("no device vhost-user-fs-pci"));
         assert!(missing("qemu-system-none", true).await.contains("cannot be run"));
         assert_eq!(probe_virtiofs(&recipe("true"), true).await, Ok(()));

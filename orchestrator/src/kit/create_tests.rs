@@ -70,6 +70,23 @@ fn builtin_kernel() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+#[test]
+fn a_kernel_with_virtiofs_built_in_is_known_from_its_configuration() {
+    for (config, has_it) in [
+        ("CONFIG_FUSE_FS=y\nCONFIG_VIRTIO_FS=y\n", true),
+        // As a module it would be in the initramfs, too.
+        ("CONFIG_VIRTIO_FS=m\n", false),
+        ("# CONFIG_VIRTIO_FS is not set\n", false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = builtin_kernel();
+        files.iter_mut().find(|(path, _)| *path == "boot/config-1").unwrap().1 = config.into();
+        let (kits, lock) = offline_kit(directory.path(), &borrowed(&files));
+        let kit = kits.create("x86_64", &with_lock(lock), &mut |_| ()).unwrap();
+        assert_eq!(kit.has_virtiofs().unwrap(), has_it, "{config}");
+    }
+}
+
 /// The smallest ELF object with a `.modinfo` section.
 fn module_without_dependencies() -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";

@@ -41,6 +41,8 @@ pub use unused::{Unused, UnusedKit};
 
 use packages::PackageStore;
 
+use crate::guest::VIRTIOFS_MODULE;
+
 /// Names of a kit's files.
 pub(crate) const LOCK_FILE: &str = "kit.lock";
 pub(crate) const VMLINUZ: &str = "vmlinuz";
@@ -238,8 +240,15 @@ impl Kit {
         synthetic_nodes(&self.architecture, &self.lock.packages)
     }
 
-    /// Whether the initramfs carries a kernel module, by the module's name.
-    pub fn has_module(&self, name: &str) -> Result<bool> {
+    /// Whether guests can mount a virtiofs: the initramfs carries the module, or the kernel has it
+    /// built in, as Debian's has from 6.12 on.
+    pub fn has_virtiofs(&self) -> Result<bool> {
+        let config = fs::read_to_string(self.kernel_config()).unwrap_or_default();
+        Ok(config.lines().any(|line| line == "CONFIG_VIRTIO_FS=y")
+            || self.has_module(VIRTIOFS_MODULE)?)
+    }
+
+    fn has_module(&self, name: &str) -> Result<bool> {
         let path = self.directory.join(MODULES);
         let file = fs::File::open(&path).map_err(Error::host("cannot open", &path))?;
         let module = format!("{}/{name}.ko", kernel::MODULE_DIRECTORY);
