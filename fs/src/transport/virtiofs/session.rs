@@ -110,7 +110,10 @@ impl Session {
                         failed(self.faults.answer(label, header.node, &error))
                     })
                 }
-                Err(MalformedMessage::UnknownOperation(_)) => failed(Errno::NOSYS),
+                Err(error @ MalformedMessage::UnknownOperation(_)) => {
+                    log::debug!("virtiofs: {error}");
+                    failed(Errno::NOSYS)
+                }
                 Err(error) => {
                     log::debug!("virtiofs: operation {}: {error}", header.operation);
                     failed(Errno::INVAL)
@@ -278,10 +281,18 @@ impl Session {
         } else {
             Features::AUTO_INVAL_DATA
         });
+        let features = wanted.both(offer.features);
+        log::debug!(
+            "virtiofs: the guest's kernel speaks version 7.{} of the FUSE protocol and offers \
+             {:#x}, of which {:#x} is taken",
+            offer.minor,
+            offer.features.0,
+            features.0
+        );
         Ok(Reply::Initial(InitialReply {
             minor: offer.minor,
             max_readahead: offer.max_readahead,
-            features: wanted.both(offer.features),
+            features,
             max_background: BACKGROUND_REQUESTS,
             max_write: LARGEST_TRANSFER,
             max_pages: (LARGEST_TRANSFER / PAGE) as u16,
