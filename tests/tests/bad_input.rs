@@ -144,3 +144,50 @@ fn usage_errors_have_exit_code_2() {
     run(outcrop().arg("frobnicate")).fails(2);
     run(outcrop().args(["export", "x", "--format", "floppy"])).fails(2);
 }
+
+#[test]
+fn kits_that_cannot_be_made() {
+    let scratch = Scratch::new();
+    let create = |arch: &str| {
+        let mut command = outcrop();
+        command.env("OUTCROP_HOME", scratch.join("store")).args(["kit", "create", "--arch", arch]);
+        command
+    };
+    run(&mut create("armv8l46"))
+        .fails(2)
+        .says("known are: armv5l, armv7lhf, armv8l64, ")
+        .says("did you mean `armv8l64`?");
+    // An archive that is not there, as a Debian archive of this machine.
+    let gone = scratch.join("gone/debian");
+    let sources = format!(
+        "Types: deb\nURIs: file:{}\nSuites: bookworm\nComponents: main\n\
+         Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+        gone.display()
+    );
+    let sources = scratch.file("gone.sources", sources);
+    let said = run(create("armv8l64").arg("--sources").arg(&sources)).fails(3);
+    said.says("the package indexes for arm64 cannot be fetched")
+        .says("gone/debian")
+        .says("--sources");
+    run(outcrop().env("OUTCROP_HOME", scratch.join("store")).args(["kit", "list"])).ok();
+    assert!(!scratch.join("store/kits/armv8l64").exists());
+}
+
+#[test]
+fn a_qemu_without_the_machine_is_told() {
+    if !outcrop_tests::guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = outcrop_tests::definitions::fresh_name("no-machine");
+    let definitions = outcrop_tests::definitions::tree(&scratch, &[(&name, &[], "true")]);
+    // QEMU's own words, which it says where a machine is not compiled in.
+    let script = "#!/bin/sh\ncase \"$*\" in *help*) exit 0 ;; esac\n\
+                  exec /usr/bin/qemu-system-x86_64 \"$@\" -machine pc-of-another-world\n";
+    let qemu = scratch.file("bin/qemu-system-x86_64", script);
+    run(as_user("chmod").arg("755").arg(&qemu)).ok();
+    let mut build = outcrop();
+    let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", scratch.join("bin").display());
+    build.env("PATH", path).args(["build", &name, "--arch", "x86_64", "--definitions"]);
+    run(build.arg(&definitions)).fails(1).says("unsupported machine type");
+}

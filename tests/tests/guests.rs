@@ -12,7 +12,8 @@ use std::time::Duration;
 use outcrop_tests::definitions::{fresh_name, tree};
 use outcrop_tests::own_store::Own;
 use outcrop_tests::{
-    Said, Scratch, guest_arch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
+    Said, Scratch, guest_arch, guests_can_run, outcrop, processes_with, run, shared_store,
+    wait_until,
 };
 
 const LONG: Duration = Duration::from_secs(180);

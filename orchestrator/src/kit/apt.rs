@@ -64,6 +64,8 @@ fn host_source_files() -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct PrivateApt {
     directory: PathBuf,
+    /// Debian's name.
+    architecture: String,
     sources: Vec<Source>,
 }
 
@@ -88,12 +90,21 @@ impl PrivateApt {
         write("sources.list.d/debian.sources", &stanzas.join("\n"))?;
         write("status", "")?;
         write("apt.conf", &configuration(root, architecture))?;
-        Ok(PrivateApt { directory: directory.to_owned(), sources })
+        let architecture = architecture.to_owned();
+        Ok(PrivateApt { directory: directory.to_owned(), architecture, sources })
     }
 
     /// Fetches the signed indexes, and makes sure that they are Debian's.
     pub fn update(&self) -> Result<()> {
-        self.run("apt-get", "fetching the package indexes", &["-qq", "update"])?;
+        let fetched = self.run("apt-get", "fetching the package indexes", &["-qq", "update"]);
+        fetched.map_err(|error| match error {
+            Error::Apt { message, .. } => {
+                Error::Indexes { architecture: self.architecture.clone(), message }
+            }
+            error => error,
+        })?;
+        let index = format!("_binary-{}_Packages", self.architecture);
+        let mut has_packages = false;
         let lists = self.directory.join("lists");
         let entries = fs::read_dir(&lists).map_err(Error::host("cannot read", &lists))?;
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
@@ -105,6 +116,10 @@ impl PrivateApt {
                         .into(),
                 });
             }
+            has_packages |= path.to_str().is_some_and(|path| path.contains(&index));
+        }
+        if !has_packages {
+            return Err(Error::ForeignArchive { architecture: self.architecture.clone() });
         }
         Ok(())
     }
@@ -213,6 +228,7 @@ fn configuration(root: &str, architecture: &str) -> String {
     let mut text = String::from(
         "#clear APT::Architectures;\n#clear APT::Update::Pre-Invoke;\n\
          #clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n\
+         APT::Update::Error-Mode \"any\";\nAcquire::Retries \"3\";\n\
          APT::Install-Recommends \"0\";\nAPT::Sandbox::User \"root\";\n\
          Acquire::Languages \"none\";\n\
          Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"0\";\n\

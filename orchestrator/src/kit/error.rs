@@ -44,6 +44,18 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    #[error(
+        "the package indexes for {architecture} cannot be fetched ({message}); try again later, or \
+         name a file with other archives with --sources"
+    )]
+    Indexes { architecture: String, message: String },
+
+    #[error(
+        "the configured archives have no packages for {architecture}; name a file with archives \
+         that have them with --sources"
+    )]
+    ForeignArchive { architecture: String },
+
     #[error("{program} failed while {doing} ({status}): {message}")]
     Apt { program: &'static str, doing: &'static str, status: String, message: String },
 
