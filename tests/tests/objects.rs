@@ -13,6 +13,9 @@ use outcrop_tests::{Scratch, guest_arch, guests_can_run, outcrop, run};
 /// string literals, alloca beside the stack protector, C++ with exceptions and templates, debug
 /// information, assembly as output.
 const SOURCES: &str = r#"
+# Debug information has the directory's name, and a chunk's own is its name.
+mkdir /objects
+cd /objects
 cat > a.c <<'END'
 #include <alloca.h>
 #include <math.h>

@@ -300,7 +300,7 @@ fn the_stock_client_gets_the_objects_that_the_compiler_makes_locally() {
         let read = |name: &str| fs::read(work.join(name)).unwrap();
         assert!(read("remote.o") == read("local.o"), "{command}: the objects differ");
     }
-    assert_eq!(bench.log(), "");
+    assert!(!bench.log().contains("refused"));
     bench.assert_clean();
 }
 
