@@ -138,24 +138,25 @@ pub fn serve(
     output: BorrowedFd<'_>,
     settings: &Settings,
 ) -> Result<(), Refused> {
-    let started = Instant::now();
     let result = serve_job(input, output, settings);
-    let refused = match &result {
-        Err(refused) if refused.is_hang_up() => return result,
-        result => result.as_ref().err().map(ToString::to_string),
+    let record = match &result {
+        Ok(took) => {
+            JobRecord { seconds: took.as_secs_f64(), by: Some(HOST.to_owned()), refused: None }
+        }
+        Err(refused) if refused.is_hang_up() => return result.map(drop),
+        Err(refused) => JobRecord { seconds: 0.0, by: None, refused: Some(refused.to_string()) },
     };
-    let by = refused.is_none().then(|| HOST.to_owned());
-    let record = JobRecord { seconds: started.elapsed().as_secs_f64(), by, refused };
     // Without a log there is nobody to tell.
     let _ = record.append(&settings.log);
-    result
+    result.map(drop)
 }
 
+/// Gives how long the compiler ran: a client connects before it preprocesses.
 fn serve_job(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     settings: &Settings,
-) -> Result<(), Refused> {
+) -> Result<Duration, Refused> {
     let host = |doing: &'static str| move |source| Refused::Host { doing, source };
     let deadline = Instant::now() + Duration::from_secs(settings.limits.wall_seconds);
     let mut reader = io::BufReader::with_capacity(1 << 16, Connection { fd: input, deadline });
@@ -208,7 +209,10 @@ fn serve_job(
         toolchains: &settings.toolchains,
         limits: &settings.limits,
     };
-    match runner::run(&job, input).map_err(host("cannot run the compiler"))? {
+    let begun = Instant::now();
+    let outcome = runner::run(&job, input);
+    let took = begun.elapsed();
+    match outcome.map_err(host("cannot run the compiler"))? {
         Outcome::Stopped(reason) => Err(Refused::Stopped(reason)),
         // Such a failure may be that of a path that means nothing here: the guest says what it is.
         Outcome::Exited(status)
@@ -225,7 +229,8 @@ fn serve_job(
                     .map_err(host("cannot rewrite the assembly"))?;
             }
             respond(output, deadline, directory.path(), status)
-                .map_err(host("cannot answer the client"))
+                .map_err(host("cannot answer the client"))?;
+            Ok(took)
         }
     }
 }

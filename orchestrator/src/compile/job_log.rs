@@ -17,7 +17,7 @@ const LONGEST_MESSAGE: usize = 1024;
 /// One job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// Seconds from the connection to the answer.
+    /// Seconds that the compiler ran; 0 where it did not.
     pub seconds: f64,
     /// Where it was compiled: `host`, or a distcc server's address. Missing: the guest had to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
