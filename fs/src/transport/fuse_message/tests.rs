@@ -369,7 +369,7 @@ fn the_answer_to_init_says_what_was_agreed() {
         minor: 31,
         max_readahead: 9,
         features: Features(1 << 35 | 5),
-        max_background: 6,
+        max_background: 64,
         max_write: 7,
         max_pages: 8,
     };
@@ -377,7 +377,8 @@ fn the_answer_to_init_says_what_was_agreed() {
     let body = &message[16..];
     let halves: Vec<u32> = (0..4).map(|index| half(body, index * 4)).collect();
     assert_eq!(halves, [7, 31, 9, 5]);
-    assert_eq!(u16::from_le_bytes(field(body, 16)), 6);
+    assert_eq!(u16::from_le_bytes(field(body, 16)), 64);
+    assert_eq!(u16::from_le_bytes(field(body, 18)), 48, "three quarters");
     assert_eq!((half(body, 20), half(body, 24)), (7, 1));
     assert_eq!(u16::from_le_bytes(field(body, 28)), 8);
     assert_eq!(half(body, 32), 8);
