@@ -190,6 +190,17 @@ mod tests {
     }
 
     #[test]
+    fn the_report_in_docs_is_of_its_json_its_notes_and_this_program() {
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
+        let report = Report::load(&docs.join("benchmarks.json")).unwrap();
+        let text = markdown(&report, &crate::cases::ALL, &read("benchmarks-notes.md"));
+        let written = read("benchmarks.md");
+        let differs = text.lines().zip(written.lines()).find(|(now, then)| now != then);
+        assert!(text == written, "`bench render docs` writes it again; first line: {differs:?}");
+    }
+
+    #[test]
     fn what_is_missed_and_has_no_note_is_told() {
         assert_eq!(unexplained(&report(), "# Notes\n"), ["missed"]);
     }
