@@ -9,13 +9,17 @@ use crate::{Scratch, archives, as_user, outcrop, run, skip};
 
 const FIXED_SEED: &str = "20161107";
 
-/// The fixed seed and one that nobody has tried before, or the one to be tried again.
-pub fn seeds() -> Vec<String> {
-    if let Ok(seed) = std::env::var("OUTCROP_TEST_SEED") {
-        return vec![seed];
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    vec![FIXED_SEED.to_owned(), now.subsec_nanos().to_string()]
+/// The fixed seed and one that nobody has tried before, or the one to be tried again. Each is told
+/// when it is taken: what it does may end without a report.
+pub fn seeds() -> impl Iterator<Item = String> {
+    let seeds = match std::env::var("OUTCROP_TEST_SEED") {
+        Ok(seed) => vec![seed],
+        Err(_) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            vec![FIXED_SEED.to_owned(), now.subsec_nanos().to_string()]
+        }
+    };
+    seeds.into_iter().inspect(|seed| eprintln!("seed {seed}"))
 }
 
 /// The suite's program, from PATH or where `cargo install` puts it; says so where there is none.

@@ -27,7 +27,6 @@ fn configuration(can_allocate: bool) -> String {
 }
 
 fn check(place: &str, seed: &str, report: &str) {
-    eprintln!("fsx, {place}: seed {seed}");
     assert!(report.contains("completed A-OK"), "{place}, seed {seed}:\n{report}");
 }
 
