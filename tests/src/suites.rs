@@ -9,6 +9,10 @@ use crate::{Scratch, archives, as_user, outcrop, run, skip};
 
 const FIXED_SEED: &str = "20161107";
 
+/// A file that a layer brings, where the program runs: what it held must not show again.
+pub const BROUGHT: &str = "brought";
+const BROUGHT_CONTENT: &[u8] = &[0xa5; 64 << 10];
+
 /// The fixed seed and one that nobody has tried before, or the one to be tried again. Each is told
 /// when it is taken: what it does may end without a report.
 pub fn seeds() -> impl Iterator<Item = String> {
@@ -34,20 +38,20 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Runs the program as the ordinary user over a new, empty mount, whose path `arguments` gets, and
-/// gives what it printed.
+/// Runs the program as the ordinary user over a new mount with nothing but `BROUGHT`, whose path
+/// `arguments` gets, and gives what it printed.
 pub fn on_mount(
     scratch: &Scratch,
     program: &Path,
     arguments: impl FnOnce(&Path, &mut Command),
 ) -> String {
-    let empty = scratch.file("empty.tar", archives::files(&[]));
+    let layer = scratch.file("layer.tar", archives::files(&[(BROUGHT, BROUGHT_CONTENT)]));
     let mountpoint = scratch.directory("mnt");
     // Where the user can reach it.
     let copy = scratch.join("suite");
     std::fs::copy(program, &copy).unwrap();
     let mut mount = outcrop();
-    mount.args(["mount", "--background", "--rw", "--layer"]).arg(empty).arg(&mountpoint);
+    mount.args(["mount", "--background", "--rw", "--layer"]).arg(layer).arg(&mountpoint);
     run(&mut mount).ok();
     let mut suite = as_user(copy);
     arguments(&mountpoint, &mut suite);
@@ -56,8 +60,8 @@ pub fn on_mount(
     said.stdout + &said.stderr
 }
 
-/// Runs a script as root in a guest, in a directory with the program, as `./suite`, and `file`.
-/// Gives what it printed, whatever it ended with.
+/// Runs a script as root in a guest, in a directory with the program, as `./suite`, `BROUGHT`, and
+/// `file`. Gives what it printed, whatever it ended with.
 pub fn in_guest(
     scratch: &Scratch,
     transport: &str,
@@ -67,6 +71,7 @@ pub fn in_guest(
 ) -> String {
     let source = scratch.directory("source");
     std::fs::copy(program, source.join("suite")).unwrap();
+    std::fs::write(source.join(BROUGHT), BROUGHT_CONTENT).unwrap();
     std::fs::write(source.join(file.0), file.1).unwrap();
     let archive = scratch.join("source.tar");
     let mut tar = Command::new("tar");

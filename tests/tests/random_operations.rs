@@ -1,10 +1,11 @@
-//! `fsx`: random reads, writes, truncations and mappings of one file, each checked, on a mount as an
-//! ordinary user and in guests as root over each transport.
+//! `fsx`: random reads, writes, truncations and mappings of one file of a layer, each checked, on a
+//! mount as an ordinary user and in guests as root over each transport. It begins with truncating the
+//! file: what the layer holds must not come back when it grows.
 
 // A test says what is wrong by panicking, and helpers are part of the tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use outcrop_tests::suites::{in_guest, installed, on_mount, seeds};
+use outcrop_tests::suites::{BROUGHT, in_guest, installed, on_mount, seeds};
 use outcrop_tests::{Scratch, guests_can_run};
 
 /// The suite: <https://crates.io/crates/fsx>
@@ -38,7 +39,7 @@ fn a_file_on_a_mount_is_what_was_written() {
         let configuration = scratch.file("fsx.toml", configuration(true));
         let report = on_mount(&scratch, &program, |mountpoint, suite| {
             suite.args(["-N", &ON_A_MOUNT.to_string(), "-S", &seed, "-f"]).arg(configuration);
-            suite.arg("-P").arg(mountpoint).arg(mountpoint.join("file"));
+            suite.arg("-P").arg(mountpoint).arg(mountpoint.join(BROUGHT));
         });
         check("mount", &seed, &report);
     }
@@ -48,7 +49,7 @@ fn guest_reads_what_it_wrote(transport: &str) {
     let (true, Some(program)) = (guests_can_run(), installed(PROGRAM)) else { return };
     for seed in seeds() {
         let scratch = Scratch::new();
-        let script = format!("./suite -N {IN_A_GUEST} -S {seed} -f fsx.toml -P / /file");
+        let script = format!("./suite -N {IN_A_GUEST} -S {seed} -f fsx.toml -P / {BROUGHT}");
         let file = configuration(transport != "9p");
         let report = in_guest(&scratch, transport, &program, ("fsx.toml", &file), &script);
         check(transport, &seed, &report);
