@@ -309,7 +309,7 @@ fn an_unknown_component_suggests_a_near_name() {
     }
     // As the directory is called.
     let said = sampled.outcrop(&["build", "minimal", "--definitions", &examples]);
-    said.fails(2).says("did you mean `minimal-x86_64`?");
+    said.fails(2).says("did you mean `minimal-armv7lhf`, `minimal-armv8l64`, `minimal-x86_64`?");
 }
 
 #[test]

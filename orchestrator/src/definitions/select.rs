@@ -2,8 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+
 use super::problem::nearest;
 use super::{ComponentId, Definitions};
+
+/// Names that one suggestion has.
+const MOST_NAMES: usize = 4;
 
 /// A target names nothing, or more than one thing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,15 +39,24 @@ impl Definitions {
         let named: Vec<_> = self.iter().filter(|(_, c)| c.name == target).collect();
         match named.as_slice() {
             [(id, _)] => Ok(*id),
-            [] => {
-                let names = self.iter().flat_map(|(_, c)| [c.name.as_str(), c.path.as_str()]);
-                let near = nearest(path, names).map(str::to_owned);
-                Err(TargetError::Unknown { target: target.to_owned(), near })
-            }
+            [] => Err(TargetError::Unknown { target: target.to_owned(), near: self.near(path) }),
             several => Err(TargetError::Ambiguous {
                 target: target.to_owned(),
                 candidates: several.iter().map(|(_, c)| c.path.clone()).collect(),
             }),
         }
+    }
+
+    /// What may have been meant: a few names that go on where the word ends, as those of a system for
+    /// several architectures do, or the most similar one.
+    fn near(&self, word: &str) -> Option<String> {
+        let beginning = format!("{word}-");
+        let names = self.iter().map(|(_, c)| c.name.as_str());
+        let longer: BTreeSet<&str> = names.filter(|name| name.starts_with(&beginning)).collect();
+        if (2..=MOST_NAMES).contains(&longer.len()) {
+            return Some(longer.into_iter().collect::<Vec<_>>().join("`, `"));
+        }
+        let names = self.iter().flat_map(|(_, c)| [c.name.as_str(), c.path.as_str()]);
+        nearest(word, names).map(str::to_owned)
     }
 }
