@@ -33,6 +33,8 @@ pub enum Unavailable {
          or make a new kit)"
     )]
     Mismatch { what: String, host: String, kit: String, package: String },
+    #[error("the host's {0} is not from Debian, and may do otherwise than the kit's")]
+    NotDebians(String),
     #[error("the host's {program} does not say its version in what it compiles")]
     Nameless { program: String },
     #[error(
@@ -200,7 +202,7 @@ fn checked_compiler(
     let mut compiler = Compiler { program, ..Compiler::default() };
     // Other distributions' compilers of the same version have other defaults.
     let installed = installed_version(&host_package)
-        .ok_or_else(|| mismatch("", "not Debian's".into(), &package.version))?;
+        .ok_or_else(|| Unavailable::NotDebians(host_package.clone()))?;
     match relation(&package.version, &installed, &architecture.name) {
         Relation::Same => {}
         Relation::Different => return Err(mismatch("", installed, &package.version)),
@@ -221,13 +223,14 @@ fn checked_compiler(
 fn check_assembler(lock: &Lock, architecture: &Architecture) -> Result<(), Unavailable> {
     let name = format!("binutils-{}", architecture.package_suffix());
     let Some(package) = lock.package(&name) else { return Ok(()) };
-    let installed = installed_version(&name);
-    if installed.as_deref() == Some(package.version.as_str()) {
+    let installed =
+        installed_version(&name).ok_or_else(|| Unavailable::NotDebians(name.clone()))?;
+    if installed == package.version {
         return Ok(());
     }
     Err(Unavailable::Mismatch {
         what: format!("package {name}"),
-        host: installed.unwrap_or_else(|| "not Debian's or not installed".into()),
+        host: installed,
         kit: package.version.clone(),
         package: name,
     })
