@@ -17,6 +17,9 @@ use super::serial::{self, Step};
 use super::terminal::{RawTerminal, TerminalEvent};
 use crate::process::{Launch, Supervised};
 
+/// How long a system may say nothing before it is spoken to.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+
 /// How often a shell is looked for while the system starts: often at first, then less, because
 /// what a slow system does not read piles up.
 const FIRST_GREETING_PERIOD: Duration = Duration::from_secs(1);
@@ -175,6 +178,11 @@ impl<F: FnMut(&[u8])> SerialLine<F> {
 
     /// Greets until a shell answers.
     async fn wake(&mut self) -> Result<(), GuestError> {
+        // Before that nobody listens, and what is typed at the serial line of an Arm machine (PL011) while
+        // its driver starts can stop that line for ever.
+        if let Ok(result) = timeout(LONGEST_SILENCE, self.read()).await {
+            result?;
+        }
         let mut period = FIRST_GREETING_PERIOD;
         for number in 1.. {
             let step = serial::greeting(number);
