@@ -35,11 +35,11 @@ fn main() {
     }
     // A panic must not leave a guest that hangs: say it and restart, which ends QEMU.
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("outcrop-agent: crashed: {panic}");
+        failure::tell(&format_args!("crashed: {panic}"));
         system::restart();
     }));
     if let Err(failure) = serve() {
-        eprintln!("outcrop-agent: {failure}");
+        failure::tell(&failure);
     }
     system::restart();
 }

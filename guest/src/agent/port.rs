@@ -1,6 +1,6 @@
 //! The agent's end of the control channel.
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::system;
 use outcrop_guest::protocol::{AgentMessage, Deframer, Frame, PORT_NAME, ProtocolError};
 use std::fs::{self, File, OpenOptions};
@@ -61,7 +61,7 @@ impl Port {
     /// Queues a message; [`Port::write`] sends it.
     pub fn send(&mut self, message: &AgentMessage) {
         if let Err(error) = message.encode(&mut self.outgoing) {
-            eprintln!("outcrop-agent: a message was dropped: {error}");
+            failure::tell(&format_args!("a message was dropped: {error}"));
         }
     }
 
