@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::compile::CompileChoice;
+use crate::compile::{CompileChoice, Server};
 use crate::guest::TransportChoice;
 use crate::sources::Aliases;
 
@@ -40,6 +40,10 @@ pub struct Config {
     /// Who compiles for guests, unless `--compile` says otherwise.
     #[serde(default)]
     pub compile: Option<CompileChoice>,
+    /// Other machines' distcc servers that compile, too; those of the definitions' file replace the
+    /// user's.
+    #[serde(default)]
+    pub distcc_servers: Option<Vec<Server>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,7 @@ impl Config {
         config.memory = own.memory.or(config.memory);
         config.transport = own.transport.or(config.transport);
         config.compile = own.compile.or(config.compile);
+        config.distcc_servers = own.distcc_servers.or(config.distcc_servers);
         Ok(config)
     }
 
@@ -152,6 +157,12 @@ mod tests {
             let config: Config = toml::from_str(&format!("memory = {number}")).unwrap();
             assert_eq!(config.memory, Some(*number));
         }
+    }
+
+    #[test]
+    fn what_is_no_distcc_server_is_refused_with_its_place() {
+        let problem = problem("guests = 1\ndistcc-servers = [\"farm/16\", \"farm,lzo\"]\n");
+        assert!(problem.contains("line 2") && problem.contains("HOST:PORT/SLOTS"), "{problem}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! kills its process group, and if the orchestrator itself is killed, the kernel kills the child.
 
 mod blocking;
+pub mod usage;
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;

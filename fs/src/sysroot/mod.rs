@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 mod audit;
 mod changed;
 mod changes;

@@ -17,7 +17,7 @@ pub use mount::{
     Mount, MountOptions, Unmounted, Unmounter, clean_stale, fusermount, resolve_mountpoint,
 };
 pub use mount_error::MountError;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use virtiofs::hostile;
 pub use virtiofs::{VirtiofsError, VirtiofsServer};
 

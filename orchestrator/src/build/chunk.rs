@@ -21,7 +21,7 @@ use super::report::StepReport;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking};
 use crate::compile::JOB_LOG;
-use crate::compile::job_log::JobSummary;
+use crate::compile::job_log::JobLog;
 use crate::definitions::{self, DeviceKind, Step, StepName};
 use crate::guest::{Command, Guest};
 use crate::sources::{ResolvedSource, ResolvedSubmodule};
@@ -127,8 +127,8 @@ async fn run_in_guest(
     let options = workshop.guest_options(tree, true)?;
     let mut guest = Guest::start(options).await?;
     note_start(workshop, job, &guest, log, started);
-    let jobs = tree.run_directory().join(JOB_LOG);
-    let outcome = run_steps(workshop, job, &mut guest, &jobs, log).await;
+    let mut jobs = JobLog::new(tree.run_directory().join(JOB_LOG));
+    let outcome = run_steps(workshop, job, &mut guest, &mut jobs, log).await;
     end_guest(guest, &job.component, outcome).await
 }
 
@@ -172,10 +172,10 @@ async fn run_steps(
     workshop: &Workshop,
     job: &ChunkJob,
     guest: &mut Guest,
-    jobs: &Path,
+    jobs: &mut JobLog,
     log: &mut BuildLog,
 ) -> Result<()> {
-    let mut before = JobSummary::default();
+    let mut used = guest.cpu_seconds();
     for step in &job.steps {
         let label = step.name.to_string();
         let component = job.component.clone();
@@ -193,10 +193,13 @@ async fn run_steps(
                 break;
             }
         }
-        let so_far = JobSummary::read(jobs).unwrap_or_default();
-        let compiled = so_far.since(&before);
-        before = so_far;
-        let report = StepReport { step: label, seconds: begun.elapsed().as_secs_f64(), compiled };
+        let used_before = std::mem::replace(&mut used, guest.cpu_seconds());
+        let report = StepReport {
+            step: label,
+            seconds: begun.elapsed().as_secs_f64(),
+            guest_cpu_seconds: (used - used_before).max(0.0),
+            compiled: jobs.news().unwrap_or_default(),
+        };
         log.note(&report.describe());
         outcome?;
         let component = job.component.clone();

@@ -11,6 +11,8 @@ pub struct StepReport {
     pub step: String,
     /// Wall-clock seconds of its commands.
     pub seconds: f64,
+    /// Seconds of a processor that the guest's QEMU took.
+    pub guest_cpu_seconds: f64,
     /// What the guest had the host compile meanwhile.
     pub compiled: JobSummary,
 }
@@ -19,9 +21,11 @@ impl StepReport {
     /// `build 48.2 s: 83 of 84 jobs compiled by the host in 21.0 s; 1 by the guest: …`
     pub fn describe(&self) -> String {
         let took = human_duration(std::time::Duration::from_secs_f64(self.seconds.max(0.0)));
+        let took =
+            format!("{} took {took} ({:.1} s of a processor)", self.step, self.guest_cpu_seconds);
         match self.compiled.describe() {
-            Some(jobs) => format!("{} took {took}: {jobs}", self.step),
-            None => format!("{} took {took}", self.step),
+            Some(jobs) => format!("{took}: {jobs}"),
+            None => took,
         }
     }
 }
@@ -32,11 +36,15 @@ mod tests {
 
     #[test]
     fn a_step_tells_its_time_and_its_jobs() {
-        let mut report =
-            StepReport { step: "build".into(), seconds: 61.0, compiled: JobSummary::default() };
-        assert_eq!(report.describe(), "build took 1 min 01 s");
+        let mut report = StepReport {
+            step: "build".into(),
+            seconds: 61.0,
+            guest_cpu_seconds: 58.04,
+            compiled: JobSummary::default(),
+        };
+        assert_eq!(report.describe(), "build took 1 min 01 s (58.0 s of a processor)");
         report.compiled = JobSummary::of("{\"seconds\":0.5,\"by\":\"host\"}\n");
-        let said = "build took 1 min 01 s: 1 of 1 job compiled by the host in 0.5 s";
+        let said = "build took 1 min 01 s (58.0 s of a processor): 1 of 1 job compiled by the host in 0.5 s";
         assert_eq!(report.describe(), said);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::build::event::Observer;
 use crate::build::workshop::Workshop;
-use crate::compile::{CompileChoice, CompileService, Unavailable};
+use crate::compile::{CompileChoice, CompileService, Server, Unavailable};
 use crate::config::Config;
 use crate::guest::{
     Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, probe_kvm,
@@ -32,6 +32,7 @@ pub struct GuestWishes {
     memory: Option<u32>,
     transport: TransportChoice,
     compile: CompileChoice,
+    servers: Vec<Server>,
 }
 
 impl GuestWishes {
@@ -43,7 +44,8 @@ impl GuestWishes {
     ) -> Self {
         let transport = transport.or(config.transport).unwrap_or_default();
         let compile = compile.or(config.compile).unwrap_or_default();
-        GuestWishes { memory: config.memory, transport, compile }
+        let servers = config.distcc_servers.clone().unwrap_or_default();
+        GuestWishes { memory: config.memory, transport, compile, servers }
     }
 }
 
@@ -117,8 +119,13 @@ pub async fn workshop(
     kit.check()?;
     let agent = find_agent(&kit.architecture().name)?;
     let verdict = accelerator(context, &kit).await?;
-    let (compile, compile_notice) = compiles(wishes.compile, || CompileService::probe(&kit))?;
     let mut notices = Vec::new();
+    let (compile, compile_notice) = compiles(wishes.compile, || {
+        let mut service = CompileService::probe(&kit)?;
+        let locks = context.store.root().join("locks");
+        notices.extend(service.use_servers(wishes.servers, locks)?);
+        Ok(service)
+    })?;
     if verdict.accelerator == Accelerator::Tcg {
         notices.push(format!("guests are emulated (TCG): {}", verdict.reason));
     }

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::equivalence::Ident;
+use super::farm::{Answer, Farm, RemoteJob, Server};
 use super::job_log::{HOST, JobRecord};
 use super::options;
 use super::protocol::{
@@ -21,6 +22,7 @@ use super::protocol::{
 };
 use super::runner::{self, Job, Outcome, STDERR, STDOUT};
 use super::source;
+use crate::process::usage;
 
 /// A compiler that the host offers: `name` is what a client asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,9 @@ pub struct Settings {
     pub log: PathBuf,
     /// Each job has a directory of its own in it for as long as it runs.
     pub scratch: PathBuf,
+    /// Others who compile.
+    #[serde(default)]
+    pub farm: Farm,
 }
 
 /// Why a job was not served. The connection is closed without an answer, upon which the client
@@ -138,33 +143,81 @@ pub fn serve(
     output: BorrowedFd<'_>,
     settings: &Settings,
 ) -> Result<(), Refused> {
+    let before = usage::used_by_us().unwrap_or_default();
     let result = serve_job(input, output, settings);
+    let cpu_seconds = usage::used_by_us().unwrap_or_default() - before;
     let record = match &result {
-        Ok(took) => {
-            JobRecord { seconds: took.as_secs_f64(), by: Some(HOST.to_owned()), refused: None }
-        }
+        Ok(done) => JobRecord {
+            seconds: done.took.as_secs_f64(),
+            cpu_seconds,
+            by: Some(done.by.clone()),
+            refused: None,
+        },
         Err(refused) if refused.is_hang_up() => return result.map(drop),
-        Err(refused) => JobRecord { seconds: 0.0, by: None, refused: Some(refused.to_string()) },
+        Err(refused) => {
+            let refused = Some(refused.to_string());
+            JobRecord { seconds: 0.0, cpu_seconds, by: None, refused }
+        }
     };
     // Without a log there is nobody to tell.
     let _ = record.append(&settings.log);
     result.map(drop)
 }
 
-/// Gives how long the compiler ran: a client connects before it preprocesses.
+/// A job that may be compiled, with its source in a directory of its own.
+struct Accepted<'a> {
+    settings: &'a Settings,
+    compiler: &'a Compiler,
+    command: options::Command,
+    directory: tempfile::TempDir,
+    client: BorrowedFd<'a>,
+    deadline: Instant,
+}
+
+/// How long the compiler ran, a client connecting before it preprocesses; and where.
+struct Done {
+    took: Duration,
+    by: String,
+}
+
 fn serve_job(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     settings: &Settings,
-) -> Result<Duration, Refused> {
-    let host = |doing: &'static str| move |source| Refused::Host { doing, source };
+) -> Result<Done, Refused> {
+    let job = accept(input, settings)?;
+    let begun = Instant::now();
+    let place = settings.farm.place();
+    let by = match place.server {
+        Some(server) if job.compile_elsewhere(server)? => server.to_string(),
+        _ => HOST.to_owned(),
+    };
+    let status = if by == HOST { job.compile_here()? } else { 0 };
+    let took = begun.elapsed();
+    if let (0, true, Some(ident)) = (status, job.command.assembly, &job.compiler.ident) {
+        let object = job.path(OBJECT);
+        fs::read(&object)
+            .and_then(|text| fs::write(&object, ident.replace(&text)))
+            .map_err(host("cannot rewrite the assembly"))?;
+    }
+    respond(output, job.deadline, job.directory.path(), status)
+        .map_err(host("cannot answer the client"))?;
+    Ok(Done { took, by })
+}
+
+fn host(doing: &'static str) -> impl Fn(io::Error) -> Refused {
+    move |source| Refused::Host { doing, source }
+}
+
+/// Reads a request and its source, and checks both.
+fn accept<'a>(input: BorrowedFd<'a>, settings: &'a Settings) -> Result<Accepted<'a>, Refused> {
     let deadline = Instant::now() + Duration::from_secs(settings.limits.wall_seconds);
     let mut reader = io::BufReader::with_capacity(1 << 16, Connection { fd: input, deadline });
     let head = read_request_head(&mut reader)?;
     if u64::from(head.source_size) > settings.limits.output_bytes {
         return Err(Refused::Command("the source is too large".into()));
     }
-    let command = options::check(&head.arguments).map_err(Refused::Command)?;
+    let mut command = options::check(&head.arguments).map_err(Refused::Command)?;
     let compiler = settings
         .compilers
         .iter()
@@ -178,13 +231,15 @@ fn serve_job(
     if let Some(option) = command.arguments.iter().find(differs) {
         return Err(Refused::Differs(option.to_string_lossy().into_owned()));
     }
+    // The program in front of the assembler wants a file.
+    command.arguments.retain(|argument| argument != "-pipe");
 
     let directory = tempfile::Builder::new()
         .prefix("compile-")
         .tempdir_in(&settings.scratch)
         .map_err(host("cannot create a directory"))?;
-    let source = format!("input.{}", command.extension);
-    let path = directory.path().join(&source);
+    let job = Accepted { settings, compiler, command, directory, client: input, deadline };
+    let path = job.source();
     let mut file = File::create(&path).map_err(host("cannot create the input"))?;
     read_body(&mut reader, head.source_size, &mut file)?;
     drop(file);
@@ -196,44 +251,101 @@ fn serve_job(
     if said {
         return Err(Refused::Differs(compiler.differs.join(", ")));
     }
+    Ok(job)
+}
 
-    let mut arguments = command.arguments;
-    // The program in front of the assembler wants a file.
-    arguments.retain(|argument| argument != "-pipe");
-    arguments.extend([OsString::from(source), "-o".into(), OBJECT.into()]);
-    let job = Job {
-        program: &compiler.program,
-        arguments: &arguments,
-        directory: directory.path(),
-        tools: compiler.tools.as_deref(),
-        toolchains: &settings.toolchains,
-        limits: &settings.limits,
-    };
-    let begun = Instant::now();
-    let outcome = runner::run(&job, input);
-    let took = begun.elapsed();
-    match outcome.map_err(host("cannot run the compiler"))? {
-        Outcome::Stopped(reason) => Err(Refused::Stopped(reason)),
-        // Such a failure may be that of a path that means nothing here: the guest says what it is.
-        Outcome::Exited(status)
-            if status != 0
-                && source::has_assembly(&path).map_err(host("cannot read the input"))? =>
-        {
-            Err(Refused::FailedAssembly)
-        }
-        Outcome::Exited(status) => {
-            let object = directory.path().join(OBJECT);
-            if let (0, true, Some(ident)) = (status, command.assembly, &compiler.ident) {
-                fs::read(&object)
-                    .and_then(|text| fs::write(&object, ident.replace(&text)))
-                    .map_err(host("cannot rewrite the assembly"))?;
+impl Accepted<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn source_name(&self) -> String {
+        format!("input.{}", self.command.extension)
+    }
+
+    fn source(&self) -> PathBuf {
+        self.path(&self.source_name())
+    }
+
+    /// Gives the wait status.
+    fn compile_here(&self) -> Result<u32, Refused> {
+        match self.run(&self.source_name())? {
+            Outcome::Stopped(reason) => Err(Refused::Stopped(reason)),
+            // Such a failure may be that of a path that means nothing here: the guest says what it is.
+            Outcome::Exited(status)
+                if status != 0
+                    && source::has_assembly(&self.source())
+                        .map_err(host("cannot read the input"))? =>
+            {
+                Err(Refused::FailedAssembly)
             }
-            respond(output, deadline, directory.path(), status)
-                .map_err(host("cannot answer the client"))?;
-            Ok(took)
+            Outcome::Exited(status) => Ok(status),
         }
     }
+
+    fn run(&self, source: &str) -> Result<Outcome, Refused> {
+        let mut arguments = self.command.arguments.clone();
+        arguments.extend([OsString::from(source), "-o".into(), OBJECT.into()]);
+        let job = Job {
+            program: &self.compiler.program,
+            arguments: &arguments,
+            directory: self.directory.path(),
+            tools: self.compiler.tools.as_deref(),
+            toolchains: &self.settings.toolchains,
+            limits: &self.settings.limits,
+        };
+        runner::run(&job, self.client).map_err(host("cannot run the compiler"))
+    }
+
+    /// Whether a server did it. What fails there is done here, so that nothing depends on the server.
+    fn compile_elsewhere(&self, server: &Server) -> Result<bool, Refused> {
+        // A server's compiler gives objects its own name: then only its assembly is of use.
+        let assembles_here = self.compiler.ident.is_some() && !self.command.assembly;
+        let mut arguments = self.command.arguments.clone();
+        if assembles_here {
+            arguments.retain(|argument| argument != "-c");
+            arguments.push("-S".into());
+        }
+        let limit = Duration::from_secs(self.settings.farm.limit_seconds);
+        let job = RemoteJob {
+            compiler: self.compiler.program.file_name().unwrap_or_default(),
+            arguments: &arguments,
+            source: &self.source(),
+            extension: self.command.extension,
+            deadline: self.deadline.min(Instant::now() + limit),
+            client: Some(self.client),
+            most: self.settings.limits.output_bytes,
+        };
+        let answer = Answer {
+            output: &self.path(if assembles_here { ASSEMBLY } else { OBJECT }),
+            stdout: &self.path(STDOUT),
+            stderr: &self.path(STDERR),
+        };
+        match server.compile(&job, &answer) {
+            Ok(true) if assembles_here => self.assemble(),
+            Ok(succeeded) => Ok(succeeded),
+            Err(error) => {
+                if !error.is_abandoned() {
+                    self.settings.farm.note_failure(server);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the assembly of a server became the object. Its messages come before the assembler's.
+    fn assemble(&self) -> Result<bool, Refused> {
+        let messages = self.path(STDERR);
+        let mut said = fs::read(&messages).map_err(host("cannot read the messages"))?;
+        let outcome = self.run(ASSEMBLY)?;
+        said.extend(fs::read(&messages).map_err(host("cannot read the messages"))?);
+        fs::write(&messages, said).map_err(host("cannot write the messages"))?;
+        Ok(outcome == Outcome::Exited(0))
+    }
 }
+
+/// Assembly that a server made.
+const ASSEMBLY: &str = "assembly.s";
 
 const OBJECT: &str = "output";
 

@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::endpoint::{Compiler, Limits, Settings, serve};
+use super::farm::Farm;
 use super::job_log::JobSummary;
 use super::runner;
 
@@ -18,14 +19,14 @@ fn offered(name: String, program: PathBuf) -> Compiler {
     Compiler { name, program, ..Compiler::default() }
 }
 
-struct Bench {
-    directory: tempfile::TempDir,
-    settings: Settings,
+pub(super) struct Bench {
+    pub directory: tempfile::TempDir,
+    pub settings: Settings,
 }
 
 impl Bench {
     /// Offers the host's gcc and g++; `None`, with a message, where a test cannot run.
-    fn new() -> Option<Bench> {
+    pub fn new() -> Option<Bench> {
         if let Err(error) = runner::can_confine() {
             eprintln!("skipped: this kernel cannot confine a compiler: {error}");
             return None;
@@ -48,6 +49,7 @@ impl Bench {
             limits: Limits { wall_seconds: 60, ..Limits::default() },
             log: directory.path().join("log"),
             scratch: directory.path().join("scratch"),
+            farm: Farm::default(),
         };
         fs::create_dir(&settings.scratch).unwrap();
         Some(Bench { directory, settings })
@@ -68,16 +70,16 @@ impl Bench {
         })
     }
 
-    fn compile(&self, command: &str, source: &str) -> Vec<u8> {
+    pub fn compile(&self, command: &str, source: &str) -> Vec<u8> {
         self.exchange(&request(command, source))
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(&self.settings.log).unwrap_or_default()
     }
 
     /// A compiler of the test's own.
-    fn script_compiler(&mut self, name: &str, script: &str) {
+    pub fn script_compiler(&mut self, name: &str, script: &str) {
         let directory = self.directory.path().join(format!("bin-{name}"));
         let program = directory.join(name);
         fs::create_dir(&directory).unwrap();
@@ -87,13 +89,13 @@ impl Bench {
         self.settings.compilers.push(offered(name.into(), program));
     }
 
-    fn assert_clean(&self) {
+    pub fn assert_clean(&self) {
         let left: Vec<_> = fs::read_dir(&self.settings.scratch).unwrap().collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
 
-fn request(command: &str, source: &str) -> Vec<u8> {
+pub(super) fn request(command: &str, source: &str) -> Vec<u8> {
     let words: Vec<&str> = command.split(' ').collect();
     let mut bytes = format!("DIST00000001ARGC{:08x}", words.len());
     for word in words {
@@ -104,7 +106,7 @@ fn request(command: &str, source: &str) -> Vec<u8> {
 }
 
 /// Status, stderr, stdout and object of an answer.
-fn answer(bytes: &[u8]) -> (u32, String, String, Vec<u8>) {
+pub(super) fn answer(bytes: &[u8]) -> (u32, String, String, Vec<u8>) {
     let number = |at: usize| {
         let digits = std::str::from_utf8(&bytes[at..at + 8]).unwrap();
         u32::from_str_radix(digits, 16).unwrap()
@@ -236,7 +238,7 @@ fn a_client_that_goes_away_takes_its_compiler_with_it() {
 }
 
 /// A listener on the loopback interface that serves every connection: only tests have one.
-fn listen(settings: Settings) -> String {
+pub(super) fn listen(settings: Settings) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -273,10 +275,10 @@ fn distcc(address: &str, directory: &Path, fallback: bool, command: &str) -> Opt
     Some(output)
 }
 
-const C_SOURCE: &str = "#include <stdio.h>\n#include <string.h>\n\
+pub(super) const C_SOURCE: &str = "#include <stdio.h>\n#include <string.h>\n\
     int count(const char *s) { int n = 0; while (*s) n += strlen(s++) & 1; return n; }\n\
     int main(void) { printf(\"%d\\n\", count(\"abc\")); return 0; }\n";
-const CXX_SOURCE: &str = "#include <map>\n#include <string>\n\
+pub(super) const CXX_SOURCE: &str = "#include <map>\n#include <string>\n\
     std::map<std::string, int> table;\nnamespace { int hidden() { return 7; } }\n\
     int lookup(const std::string &key) { return table.at(key) + hidden(); }\n";
 

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,9 @@ const LONGEST_MESSAGE: usize = 1024;
 pub struct JobRecord {
     /// Seconds that the compiler ran; 0 where it did not.
     pub seconds: f64,
+    /// Seconds of a processor that it took of this machine.
+    #[serde(default)]
+    pub cpu_seconds: f64,
     /// Where it was compiled: `host`, or a distcc server's address. Missing: the guest had to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -52,6 +55,8 @@ pub struct JobSummary {
     pub compiled: u64,
     /// Seconds that these took, added up; several may have run at once.
     pub seconds: f64,
+    /// Seconds of this machine's processors that jobs took.
+    pub cpu_seconds: f64,
     /// How many the guest had to compile by itself, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Of the compiled ones, how many each distcc server took.
@@ -60,19 +65,11 @@ pub struct JobSummary {
 }
 
 impl JobSummary {
-    /// Reads a log; lines that are no records are passed over. Without a log nothing was sent.
-    pub fn read(log: &Path) -> io::Result<JobSummary> {
-        match std::fs::read_to_string(log) {
-            Ok(text) => Ok(JobSummary::of(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(JobSummary::default()),
-            Err(error) => Err(error),
-        }
-    }
-
     pub fn of(log: &str) -> JobSummary {
         let mut summary = JobSummary::default();
         for record in log.lines().filter_map(|line| serde_json::from_str::<JobRecord>(line).ok()) {
             summary.sent += 1;
+            summary.cpu_seconds += record.cpu_seconds;
             match (record.by, record.refused) {
                 (Some(by), None) => {
                     summary.compiled += 1;
@@ -88,17 +85,6 @@ impl JobSummary {
             }
         }
         summary
-    }
-
-    /// What has been added to an earlier summary of the same log.
-    pub fn since(&self, earlier: &JobSummary) -> JobSummary {
-        JobSummary {
-            sent: self.sent.saturating_sub(earlier.sent),
-            compiled: self.compiled.saturating_sub(earlier.compiled),
-            seconds: (self.seconds - earlier.seconds).max(0.0),
-            refused: difference(&self.refused, &earlier.refused),
-            elsewhere: difference(&self.elsewhere, &earlier.elsewhere),
-        }
     }
 
     /// One sentence for a person; `None` where nothing was sent.
@@ -130,18 +116,35 @@ impl JobSummary {
     }
 }
 
-fn difference(
-    counts: &BTreeMap<String, u64>,
-    earlier: &BTreeMap<String, u64>,
-) -> BTreeMap<String, u64> {
-    let left = |name: &String, count: &u64| {
-        count.saturating_sub(earlier.get(name).copied().unwrap_or_default())
-    };
-    counts
-        .iter()
-        .map(|(name, count)| (name.clone(), left(name, count)))
-        .filter(|(_, count)| *count > 0)
-        .collect()
+/// A log that is read piece by piece while it grows.
+#[derive(Debug)]
+pub struct JobLog {
+    path: PathBuf,
+    read: u64,
+}
+
+impl JobLog {
+    pub fn new(path: PathBuf) -> JobLog {
+        JobLog { path, read: 0 }
+    }
+
+    /// The jobs that came since the last call; a line that is half written waits for the next.
+    /// Without a log nothing was sent.
+    pub fn news(&mut self) -> io::Result<JobSummary> {
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(JobSummary::default());
+            }
+            opened => opened?,
+        };
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        bytes.truncate(end);
+        self.read = self.read.saturating_add(end as u64);
+        Ok(JobSummary::of(&String::from_utf8_lossy(&bytes)))
+    }
 }
 
 /// What [`JobRecord::by`] says of this machine.
@@ -155,14 +158,20 @@ mod tests {
     use super::*;
 
     fn record(by: Option<&str>, refused: Option<&str>) -> JobRecord {
-        JobRecord { seconds: 0.25, by: by.map(str::to_owned), refused: refused.map(str::to_owned) }
+        JobRecord {
+            seconds: 0.25,
+            cpu_seconds: 0.125,
+            by: by.map(str::to_owned),
+            refused: refused.map(str::to_owned),
+        }
     }
 
     #[test]
     fn what_is_appended_is_added_up() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        assert_eq!(JobSummary::read(&log).unwrap(), JobSummary::default());
+        let mut reader = JobLog::new(log.clone());
+        assert_eq!(reader.news().unwrap(), JobSummary::default());
         for job in [
             record(Some(HOST), None),
             record(Some("farm:3632"), None),
@@ -172,8 +181,9 @@ mod tests {
         ] {
             job.append(&log).unwrap();
         }
-        let summary = JobSummary::read(&log).unwrap();
+        let summary = reader.news().unwrap();
         assert_eq!((summary.sent, summary.compiled, summary.seconds), (5, 2, 0.5));
+        assert_eq!(summary.cpu_seconds, 0.625);
         assert_eq!(summary.refused["why\nso"], 2);
         assert_eq!(summary.refused.keys().map(String::len).max(), Some(LONGEST_MESSAGE));
         let said = summary.describe().unwrap();
@@ -183,11 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_step_counts_what_came_since_the_last_one() {
-        let log = "{\"seconds\":1.0,\"by\":\"host\"}\n{\"seconds\":1.0,\"refused\":\"a\"}\n";
-        let (first, both) = (JobSummary::of(log), JobSummary::of(&log.repeat(2)));
-        assert_eq!(both.since(&first), first);
-        assert_eq!(first.since(&first), JobSummary::default());
+    fn a_log_is_read_on_from_where_it_was_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let line = "{\"seconds\":1.0,\"by\":\"host\"}\n";
+        let (half, rest) = line.split_at(9);
+        let mut reader = JobLog::new(log.clone());
+        let mut expect = |written: String, sent| {
+            std::fs::write(&log, written).unwrap();
+            assert_eq!(reader.news().unwrap().sent, sent);
+        };
+        expect(format!("{line}{line}{half}"), 2);
+        expect(format!("{line}{line}{half}{rest}"), 1);
+        expect(line.repeat(3), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod choice;
 pub mod endpoint;
 pub mod equivalence;
+mod farm;
 pub mod job_log;
 pub mod options;
 pub mod protocol;
@@ -15,7 +16,10 @@ mod source;
 
 #[cfg(test)]
 mod endpoint_tests;
+#[cfg(test)]
+mod farm_tests;
 
 pub use choice::CompileChoice;
 pub use endpoint::{Compiler, Limits, Settings};
+pub use farm::{Farm, NoServer, Server};
 pub use service::{CompileService, JOB_LOG, Unavailable};

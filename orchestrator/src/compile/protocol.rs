@@ -19,12 +19,20 @@ pub enum ProtocolError {
     Token { expected: &'static str, got: [u8; 4] },
     #[error("{token} is not followed by eight hexadecimal digits")]
     Number { token: &'static str },
-    #[error("the client speaks version {0}, only {VERSION} is served")]
+    #[error("the other side speaks version {0} of the protocol, not {VERSION}")]
     Version(u32),
     #[error("{0}")]
     TooLarge(&'static str),
     #[error("the connection ended or failed: {0}")]
     Connection(#[from] io::Error),
+}
+
+impl ProtocolError {
+    /// Nobody wanted the answer any more; the other side is not to blame.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(self, ProtocolError::Connection(error)
+            if error.kind() == io::ErrorKind::ConnectionAborted)
+    }
 }
 
 /// A request up to the preprocessed source, which follows in the stream.
@@ -73,7 +81,8 @@ pub fn read_body(
     Ok(())
 }
 
-fn read_number(input: &mut impl Read, token: &'static str) -> Result<u32, ProtocolError> {
+/// Reads a token and the number that follows it.
+pub fn read_number(input: &mut impl Read, token: &'static str) -> Result<u32, ProtocolError> {
     let mut got = [0; 4];
     input.read_exact(&mut got)?;
     if got != token.as_bytes() {
@@ -88,6 +97,25 @@ fn read_number(input: &mut impl Read, token: &'static str) -> Result<u32, Protoc
         .ok()
         .and_then(|digits| u32::from_str_radix(digits, 16).ok())
         .ok_or(ProtocolError::Number { token })
+}
+
+/// Writes everything up to the source, which is to follow as `DOTI`.
+pub fn write_request_head(output: &mut impl Write, arguments: &[&[u8]]) -> io::Result<()> {
+    write!(output, "DIST{VERSION:08x}ARGC{:08x}", arguments.len())?;
+    for argument in arguments {
+        write!(output, "ARGV{:08x}", argument.len())?;
+        output.write_all(argument)?;
+    }
+    Ok(())
+}
+
+/// Reads `DONE` and `STAT`; gives the compiler's wait status.
+pub fn read_response_head(input: &mut impl Read) -> Result<u32, ProtocolError> {
+    let version = read_number(input, "DONE")?;
+    if version != VERSION {
+        return Err(ProtocolError::Version(version));
+    }
+    read_number(input, "STAT")
 }
 
 /// Writes `DONE` and `STAT`. `status` is a wait status as wait(2) gives it.
@@ -113,10 +141,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn request(arguments: &[&[u8]], source: &[u8]) -> Vec<u8> {
-        let mut bytes = format!("DIST00000001ARGC{:08x}", arguments.len()).into_bytes();
-        for argument in arguments {
-            write_packet(&mut bytes, "ARGV", argument.len() as u32, &mut &argument[..]).unwrap();
-        }
+        let mut bytes = Vec::new();
+        write_request_head(&mut bytes, arguments).unwrap();
         write_packet(&mut bytes, "DOTI", source.len() as u32, &mut &source[..]).unwrap();
         bytes
     }
@@ -124,6 +150,7 @@ mod tests {
     #[test]
     fn a_request_is_read_up_to_its_source() {
         let bytes = request(&[b"gcc", b"-c", b"\xff.c"], b"int x;");
+        assert!(bytes.starts_with(b"DIST00000001ARGC00000003ARGV00000003gcc"));
         let mut input = &bytes[..];
         let head = read_request_head(&mut input).unwrap();
         assert_eq!(head.arguments, [&b"gcc"[..], b"-c", b"\xff.c"]);
@@ -136,6 +163,8 @@ mod tests {
         write_response_head(&mut bytes, 0x100).unwrap();
         write_packet(&mut bytes, "SERR", 2, &mut &b"no"[..]).unwrap();
         assert_eq!(bytes, b"DONE00000001STAT00000100SERR00000002no");
+        assert_eq!(read_response_head(&mut &bytes[..]).unwrap(), 0x100);
+        assert!(read_response_head(&mut &b"DONE00000002STAT00000000"[..]).is_err());
     }
 
     #[test]

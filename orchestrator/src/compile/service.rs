@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::endpoint::{Compiler, Limits, Settings};
 use super::equivalence::{Ident, Relation, relation};
+use super::farm::{Answer, Farm, LIMIT_SECONDS, RemoteJob, Server};
 use super::runner;
 use crate::guest::{COMPILE_ADDRESS, CompileForward};
 use crate::kit::{Architecture, Kit, Lock, LockedPackage, MASQUERADE_DIRECTORY, compiler_names};
@@ -38,6 +40,11 @@ pub enum Unavailable {
     #[error("the host's {program} does not say its version in what it compiles")]
     Nameless { program: String },
     #[error(
+        "the distcc server {server} does not compile as this host's {program} does (install the \
+         same package there, or leave the server out)"
+    )]
+    OtherServer { server: String, program: String },
+    #[error(
         "this host's kernel cannot confine a compiler ({0}; Linux 5.13 or later with Landlock is \
          needed)"
     )]
@@ -47,7 +54,12 @@ pub enum Unavailable {
 impl Unavailable {
     /// Whether the host has a compiler for the kit, but another one.
     pub fn is_mismatch(&self) -> bool {
-        matches!(self, Unavailable::Mismatch { .. } | Unavailable::Nameless { .. })
+        matches!(
+            self,
+            Unavailable::Mismatch { .. }
+                | Unavailable::Nameless { .. }
+                | Unavailable::OtherServer { .. }
+        )
     }
 }
 
@@ -56,6 +68,7 @@ impl Unavailable {
 pub struct CompileService {
     compilers: Vec<Compiler>,
     assembler: PathBuf,
+    farm: Farm,
 }
 
 impl CompileService {
@@ -84,7 +97,61 @@ impl CompileService {
             })
             .collect();
         let assembler = PathBuf::from(format!("/usr/bin/{}-as", architecture.triplet));
-        Ok(CompileService { compilers, assembler })
+        Ok(CompileService { compilers, assembler, farm: Farm::default() })
+    }
+
+    /// Lets distcc servers take what this host has no processor for. `locks`: a directory that all
+    /// guests share. Gives a sentence for each server that does not answer, and is left out.
+    ///
+    /// # Errors
+    /// A server that makes other objects from the same source.
+    pub fn use_servers(
+        &mut self,
+        servers: Vec<Server>,
+        locks: PathBuf,
+    ) -> Result<Vec<String>, Unavailable> {
+        let mut programs: Vec<&Compiler> = self.compilers.iter().collect();
+        programs.sort_by(|a, b| a.program.cmp(&b.program));
+        programs.dedup_by(|a, b| a.program == b.program);
+        let (mut usable, mut notices) = (Vec::new(), Vec::new());
+        for server in servers {
+            let mut answers = true;
+            for compiler in &programs {
+                match compiles_alike(&server, compiler) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let program = compiler.program.display().to_string();
+                        return Err(Unavailable::OtherServer {
+                            server: server.to_string(),
+                            program,
+                        });
+                    }
+                    Err(reason) => {
+                        notices.push(format!("the distcc server {server} is not used: {reason}"));
+                        answers = false;
+                        break;
+                    }
+                }
+            }
+            if answers {
+                usable.push(server);
+            }
+        }
+        let local_slots = std::thread::available_parallelism().map_or(1, usize::from);
+        let local_slots = u16::try_from(local_slots).unwrap_or(u16::MAX);
+        self.farm = Farm { servers: usable, local_slots, locks, limit_seconds: LIMIT_SECONDS };
+        Ok(notices)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_compilers(compilers: Vec<Compiler>) -> CompileService {
+        let assembler = "/usr/bin/as".into();
+        CompileService { compilers, assembler, farm: Farm::default() }
+    }
+
+    /// Who else compiles.
+    pub fn farm(&self) -> &Farm {
+        &self.farm
     }
 
     /// The compilers that a guest may use, by every name that the kit has for them.
@@ -140,6 +207,7 @@ impl CompileService {
             limits: Limits::default(),
             log: directory.join(JOB_LOG),
             scratch: directory.to_owned(),
+            farm: self.farm.clone(),
         };
         let path = directory.join("compile.json");
         let mut file = std::fs::File::create(&path)?;
@@ -159,6 +227,73 @@ impl CompileService {
         variables.extend(self.environment());
         let path = variables.entry("PATH".to_owned()).or_default();
         *path = format!("{}:{path}", self.path_prefix());
+    }
+}
+
+/// How long a server may take for the probe.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Enough of C for compilers of other versions or targets to differ in it. C++ takes it, too. The
+/// line marker keeps the name of the file out of the comparison.
+const PROBE: &str = "# 1 \"probe\"
+struct pair { long first; double second; };
+static double sum(const struct pair *pairs, int count) {
+    double total = 0;
+    for (int at = 0; at < count; at++)
+        total += pairs[at].second * (double)pairs[at].first;
+    return total;
+}
+int probe(struct pair *pairs, int count, unsigned kind) {
+    switch (kind % 7) {
+    case 0: return (int)sum(pairs, count);
+    case 3: pairs[1] = pairs[0]; return count / 10;
+    case 5: return __builtin_popcountl(pairs->first) << kind;
+    default: return (int)(kind * 2654435761u >> 7) % (count + 1);
+    }
+}
+";
+
+/// Whether a server makes of the probe what this host's compiler makes of it. Where only assembly will
+/// be asked of it, assembly is compared.
+fn compiles_alike(server: &Server, compiler: &Compiler) -> Result<bool, String> {
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = |name: &str| directory.path().join(name);
+    let extension = if compiler.name.contains("++") { "ii" } else { "i" };
+    let source = path(&format!("input.{extension}"));
+    std::fs::write(&source, PROBE).map_err(|error| error.to_string())?;
+    let how = if compiler.ident.is_some() { "-S" } else { "-c" };
+    let arguments = ["-O2".into(), how.into()];
+    let (ours, theirs) = (path("ours"), path("theirs"));
+    let own = Command::new(&compiler.program)
+        .args(&arguments)
+        .arg(&source)
+        .arg("-o")
+        .arg(&ours)
+        .stdin(Stdio::null())
+        .output();
+    if !own.is_ok_and(|output| output.status.success()) {
+        return Err(format!("this host's {} fails", compiler.program.display()));
+    }
+    let job = RemoteJob {
+        compiler: compiler.program.file_name().unwrap_or_default(),
+        arguments: &arguments,
+        source: &source,
+        extension,
+        deadline: Instant::now() + PROBE_LIMIT,
+        client: None,
+        most: 1 << 20,
+    };
+    let said = path("said");
+    let answer = Answer { output: &theirs, stdout: &path("stdout"), stderr: &said };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| error.to_string());
+    match server.compile(&job, &answer) {
+        Ok(true) => Ok(read(&ours)? == read(&theirs)?),
+        Ok(false) => {
+            let said = String::from_utf8_lossy(&read(&said)?).trim().to_owned();
+            let program = job.compiler.to_string_lossy();
+            Err(format!("its {program} fails{}{said}", if said.is_empty() { "" } else { ": " }))
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

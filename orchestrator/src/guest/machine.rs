@@ -193,6 +193,11 @@ impl Guest {
         self.link.qemu.id()
     }
 
+    /// Seconds of a processor that QEMU has used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.process_id().and_then(crate::process::usage::used_by).unwrap_or_default()
+    }
+
     /// Runs a command and hands its output on as it comes. While `output` does not return, the
     /// command waits.
     ///

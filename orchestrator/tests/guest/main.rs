@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use kit::{Kit, Sysroot};
 use outcrop::guest::{
-    Accelerator, COMPILE_ADDRESS, Command, CompileForward, Exit, Guest, GuestError, Outcome,
-    Stream, TerminalEvent, probe_kvm,
+    Accelerator, COMPILE_ADDRESS, Command, CompileForward, Exit, Guest, GuestError, GuestOptions,
+    Outcome, Stream, TerminalEvent, probe_kvm,
 };
 
 const PATH: (&str, &str) = ("PATH", "/bin");
@@ -44,12 +44,24 @@ async fn output(guest: &mut Guest, text: &str) -> String {
     output
 }
 
-/// Everything that needs no guest of its own, in one: a start costs seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_run_in_the_sysroot_and_their_writes_arrive() {
     let Some(kit) = Kit::find() else { return };
     let sysroot = Sysroot::new(&kit);
-    let mut guest = Guest::start(kit.options(&sysroot)).await.unwrap();
+    commands(kit.options(&sysroot)).await;
+    let work = sysroot.path().join("work");
+    assert_eq!(std::fs::read(work.join("file")).unwrap(), b"here\n");
+    assert_eq!(std::fs::metadata(work.join("big")).unwrap().len(), 20 << 20);
+    for mount_point in MOUNT_POINTS {
+        assert!(!sysroot.path().join(mount_point).exists(), "{mount_point} was left behind");
+    }
+}
+
+const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "sys", "tmp", "run"];
+
+/// Everything that needs no guest of its own, in one: a start costs seconds.
+async fn commands(options: GuestOptions) {
+    let mut guest = Guest::start(options).await.unwrap();
     eprintln!("{} {:?}", guest.kernel_release(), guest.timings());
 
     status_and_streams(&mut guest).await;
@@ -65,12 +77,6 @@ async fn commands_run_in_the_sysroot_and_their_writes_arrive() {
         .await;
     output(&mut guest, "echo here > /work/file; chmod 4711 /work/file; sleep 1000 &").await;
     guest.shut_down().await.unwrap();
-    let work = sysroot.path().join("work");
-    assert_eq!(std::fs::read(work.join("file")).unwrap(), b"here\n");
-    assert_eq!(std::fs::metadata(work.join("big")).unwrap().len(), 20 << 20);
-    for mount_point in ["dev", "proc", "sys", "tmp", "run"] {
-        assert!(!sysroot.path().join(mount_point).exists(), "{mount_point} was left behind");
-    }
 }
 
 async fn status_and_streams(guest: &mut Guest) {

@@ -12,7 +12,7 @@ use outcrop_fs::sysroot::{Options, Policy, Sysroot as Tree, Zone};
 use outcrop_fs::transport::{Caching, VirtiofsServer};
 
 use crate::kit::{Kit, Sysroot};
-use crate::{output, script};
+use crate::{MOUNT_POINTS, commands, output, script};
 
 fn tree(sysroot: &Sysroot) -> Arc<Tree> {
     let layer = DirectoryLayer::open(sysroot.path()).unwrap();
@@ -42,6 +42,29 @@ fn deep(scratch: &Path) -> std::path::PathBuf {
     let directory = scratch.join("d".repeat(60)).join("e".repeat(60));
     std::fs::create_dir_all(&directory).unwrap();
     directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_run_over_virtiofs_and_their_writes_arrive() {
+    let Some(kit) = Kit::find() else { return };
+    let sysroot = Sysroot::new(&kit);
+    let tree = tree(&sysroot);
+    let scratch = tempfile::tempdir().unwrap();
+    let socket = scratch.path().join("s");
+    let server = VirtiofsServer::start(tree.clone(), &socket, Caching::immutable()).unwrap();
+    commands(options(&kit, &sysroot, &server)).await;
+    server.stop();
+    assert_eq!(content(&tree, "/work/file"), b"here\n");
+    assert_eq!(tree.resolve(b"/work/file").unwrap().meta.mode, 0o4711);
+    assert_eq!(content(&tree, "/work/big"), vec![0; 20 << 20]);
+    nothing_is_left_of_mounts(&tree);
+}
+
+fn nothing_is_left_of_mounts(tree: &Tree) {
+    for mount_point in MOUNT_POINTS {
+        let found = tree.resolve(format!("/{mount_point}").as_bytes());
+        assert!(found.is_err(), "{mount_point} was left behind");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,9 +138,7 @@ async fn a_guest_that_shuts_down(
     assert_eq!(content(tree, "/work/big"), vec![0; 20 << 20]);
     assert_eq!(tree.resolve(b"/work/file").unwrap().meta.mode, 0o4711);
     assert_eq!(tree.resolve(b"/bin/busybox").unwrap().meta.kind, Kind::File);
-    for mount_point in ["/dev", "/proc", "/sys", "/tmp", "/run"] {
-        assert!(tree.resolve(mount_point.as_bytes()).is_err(), "{mount_point} was left behind");
-    }
+    nothing_is_left_of_mounts(tree);
     ino
 }
 

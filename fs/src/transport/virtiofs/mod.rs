@@ -12,7 +12,7 @@ mod device;
 mod error;
 mod guest_memory;
 mod holds;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod hostile;
 mod patience;
 mod server;

@@ -6,6 +6,7 @@ use crate::row::Row;
 
 mod build;
 mod capture;
+mod compile;
 mod guest_load;
 mod guest_ready;
 mod index;
@@ -26,7 +27,7 @@ pub struct Case {
     pub run: fn(&Bench, usize) -> Result<Vec<Row>>,
 }
 
-pub const ALL: [Case; 11] = [
+pub const ALL: [Case; 12] = [
     ready::CASE,
     index::CASE,
     memory::CASE,
@@ -38,4 +39,5 @@ pub const ALL: [Case; 11] = [
     guest_ready::CASE,
     guest_load::CASE,
     minimal::CASE,
+    compile::CASE,
 ];

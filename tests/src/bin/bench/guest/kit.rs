@@ -18,19 +18,25 @@ impl Kit {
         if !guests_can_run() {
             return Err("guests are not to be started".into());
         }
-        let kits = shared_store().join("kits");
-        let kit = kits.join("x86_64");
-        let lock = std::fs::read_to_string(kit.join("kit.lock"))
-            .map_err(|error| format!("{} has no lock file: {error}", kit.display()))?;
-        // The kernel's package comes first and is no layer.
-        let packages = lock.split("[[package]]").skip(1).filter_map(|package| {
-            let digest = package.lines().find_map(|line| line.strip_prefix("sha256 = \""))?;
-            Some(kits.join("packages").join(format!("{}.deb", digest.trim_end_matches('"'))))
-        });
+        let kit = shared_store().join("kits/x86_64");
         Ok(Kit {
             kernel: kit.join("vmlinux"),
             modules: kit.join("modules.cpio"),
-            packages: packages.collect(),
+            packages: packages("x86_64")?,
         })
     }
+}
+
+/// The packages of a kit's sysroot, lowest first.
+pub fn packages(arch: &str) -> Result<Vec<PathBuf>> {
+    let kits = shared_store().join("kits");
+    let kit = kits.join(arch);
+    let lock = std::fs::read_to_string(kit.join("kit.lock"))
+        .map_err(|error| format!("{} has no lock file: {error}", kit.display()))?;
+    // The kernel's package comes first and is no layer.
+    let packages = lock.split("[[package]]").skip(1).filter_map(|package| {
+        let digest = package.lines().find_map(|line| line.strip_prefix("sha256 = \""))?;
+        Some(kits.join("packages").join(format!("{}.deb", digest.trim_end_matches('"'))))
+    });
+    Ok(packages.collect())
 }

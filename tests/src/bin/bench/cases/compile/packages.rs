@@ -1,0 +1,81 @@
+//! What is compiled. The same commands for everybody: who compiles sets `CC`, `CXX`, `AR`, `RANLIB`,
+//! `HOST` (the triplet), `MAKEFLAGS` and `DESTDIR`.
+
+pub struct Package {
+    pub name: &'static str,
+    /// Debian's source package and upstream's version of it; the archive is what is built.
+    pub source: (&'static str, &'static str),
+    pub sha256: &'static str,
+    /// In the order of [`PHASES`].
+    pub commands: [&'static str; 3],
+    /// Many small files, rather than few large ones.
+    pub is_small: bool,
+}
+
+pub const PHASES: [&str; 3] = ["configure", "make", "install"];
+
+pub const PACKAGES: [Package; 5] = [
+    Package {
+        name: "zlib",
+        source: ("zlib", "1.2.13.dfsg"),
+        sha256: "71feb7947e3c00ef125f83b79a4e529bde31171e5babe48b391f06758d1ab0a1",
+        commands: [
+            "CHOST=$HOST ./configure --prefix=/usr",
+            "make libz.a libz.so.1.2.13 example minigzip",
+            "make install",
+        ],
+        is_small: false,
+    },
+    Package {
+        name: "lua",
+        source: ("lua5.4", "5.4.4"),
+        sha256: "164c7849653b80ae67bec4b7473b884bf5cc8d2dca05653475ec2ed27b9ebf61",
+        commands: [
+            ":",
+            "make linux CC=\"$CC -std=gnu99\" AR=\"$AR rcu\" RANLIB=$RANLIB",
+            "make install INSTALL_TOP=$DESTDIR/usr",
+        ],
+        is_small: false,
+    },
+    Package {
+        name: "re2",
+        source: ("re2", "20220601+dfsg"),
+        sha256: "3bc61251da3b0b97be40a8a127818c517c62516e4eda11fc901d29496663df54",
+        commands: [
+            ":",
+            "make obj/libre2.a CXX=$CXX AR=$AR CXXFLAGS='-O2 -pthread'",
+            "mkdir -p $DESTDIR/usr/lib; cp obj/libre2.a $DESTDIR/usr/lib/",
+        ],
+        is_small: false,
+    },
+    Package {
+        name: "busybox",
+        source: ("busybox", "1.35.0"),
+        sha256: "faeeb244c35a348a334f4a59e44626ee870fb07b6884d68c10ae8bc19f83a694",
+        commands: [
+            "make allnoconfig
+             sed -i -E 's/^# CONFIG_(ASH|SH_IS_ASH|INIT|GETTY|LOGIN|CAT|CP|MV|RM|LN|LS|MKDIR|MKNOD|CHMOD|CHOWN\
+             |ECHO|PRINTF|PWD|ENV|UNAME|ID|STAT|TOUCH|DATE|DD|DF|DU|SORT|HEAD|TAIL|WC|CUT|TR|UNIQ|TEE|SEQ\
+             |SHA256SUM|MD5SUM|EXPR|GREP|SED|AWK|FIND|XARGS|MOUNT|UMOUNT|DMESG|PS|KILL|TAR|GZIP|GUNZIP|CPIO\
+             |VI|LESS|IFCONFIG|ROUTE|PING|NETSTAT|LFS|LONG_OPTS) is not set/CONFIG_\\1=y/' .config
+             yes '' | make oldconfig >/dev/null",
+            "make busybox CC=$CC AR=$AR",
+            "make install CC=$CC AR=$AR CONFIG_PREFIX=$DESTDIR",
+        ],
+        is_small: true,
+    },
+    Package {
+        name: "dropbear",
+        source: ("dropbear", "2022.83"),
+        sha256: "bc5a121ffbc94b5171ad5ebe01be42746d50aa797c9549a4639894a16749443b",
+        commands: [
+            "echo '#define DROPBEAR_SVR_PASSWORD_AUTH 0' > localoptions.h
+             ./configure --host=$HOST --prefix=/usr --disable-zlib --disable-harden --disable-lastlog \
+             --disable-utmp --disable-utmpx --disable-wtmp --disable-wtmpx --disable-pututline \
+             --disable-pututxline",
+            "make PROGRAMS='dropbear dropbearkey'",
+            "make PROGRAMS='dropbear dropbearkey' install",
+        ],
+        is_small: true,
+    },
+];
