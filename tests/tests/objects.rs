@@ -3,11 +3,14 @@
 // A test says what is wrong by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use outcrop_tests::definitions::{fresh_name, tree};
-use outcrop_tests::{Scratch, guest_arch, guests_can_run, outcrop, run};
+use outcrop_tests::{Scratch, as_user, guest_arch, guests_can_run, outcrop, run, wait_until};
 
 /// What compilers do differently from each other, in a few lines: optimised loops, floating point,
 /// string literals, alloca beside the stack protector, C++ with exceptions and templates, debug
@@ -86,6 +89,77 @@ fn the_host_makes_the_objects_that_the_guest_makes() {
     }
     assert_eq!(sums[0].lines().count(), 7, "{}", sums[0]);
     assert_eq!(sums[0], sums[1], "compiled by the guest, and by the host");
+}
+
+/// One source that takes the host a second or more, six times at once.
+const MANY: &str = r#"
+mkdir /objects
+cd /objects
+n=0
+while [ $n -lt 2500 ]; do
+    echo "int f$n(int *a, int b) { for (int i = 0; i < b; i++) a[i] = a[i] * $n + (b >> 3); return *a; }"
+    n=$((n + 1))
+done > a.c
+for name in 1 2 3 4 5 6; do gcc -O2 -c a.c -o $name.o & done
+wait
+mkdir -p "$DESTDIR"
+sha256sum *.o | cut -d ' ' -f 1 > "$DESTDIR/sums"
+"#;
+
+#[test]
+fn other_machines_make_the_same_objects_when_this_one_is_busy() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = DistccServer::start();
+    let name = fresh_name("farm");
+    let definitions = tree(&scratch, &[(&name, &[], MANY)]);
+    let toml = definitions.join("outcrop.toml");
+    let settings = std::fs::read_to_string(&toml).unwrap_or_default();
+    let wrong = "127.0.0.1:1";
+    let servers = format!("distcc-servers = [\"{wrong}\", \"{}/6\"]\n", server.address);
+    std::fs::write(&toml, settings + &servers).unwrap();
+    let said = build(&definitions, &name, "distcc");
+    assert!(said.contains(&format!("{wrong} is not used")), "{said}");
+    assert!(said.contains("6 of 6 jobs compiled"), "{said}");
+    assert!(said.contains(&format!("by {}", server.address)), "{said}");
+    let mut cat = outcrop();
+    cat.args(["cat", &name, "/sums", "--arch", &guest_arch(), "--definitions"]);
+    let sums = run(cat.arg(&definitions)).ok().stdout;
+    assert_eq!(sums.lines().count(), 6, "{sums}");
+    assert!(sums.lines().all(|sum| Some(sum) == sums.lines().next()), "{sums}");
+}
+
+/// distcc's own, as the ordinary user, until this is dropped.
+struct DistccServer {
+    child: Child,
+    address: String,
+}
+
+impl DistccServer {
+    fn start() -> DistccServer {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = as_user("distccd")
+            .args(["--no-detach", "--daemon", "--log-file", "/dev/null", "--jobs", "6"])
+            .args(["--listen", "127.0.0.1", "--allow", "127.0.0.0/8", "--port", &port.to_string()])
+            .process_group(0)
+            .spawn()
+            .expect("distcc is installed by scripts/setup --for-tests");
+        let server = DistccServer { child, address: format!("127.0.0.1:{port}") };
+        wait_until("distccd listens", Duration::from_secs(20), || {
+            TcpStream::connect(&server.address).is_ok()
+        });
+        server
+    }
+}
+
+impl Drop for DistccServer {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.child.wait();
+    }
 }
 
 /// Builds, and gives what was said.

@@ -17,6 +17,7 @@ mod read;
 mod ready;
 mod sequential;
 
+#[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub title: &'static str,
@@ -27,7 +28,7 @@ pub struct Case {
     pub run: fn(&Bench, usize) -> Result<Vec<Row>>,
 }
 
-pub const ALL: [Case; 12] = [
+pub const ALL: [Case; 16] = [
     ready::CASE,
     index::CASE,
     memory::CASE,
@@ -39,5 +40,9 @@ pub const ALL: [Case; 12] = [
     guest_ready::CASE,
     guest_load::CASE,
     minimal::CASE,
-    compile::CASE,
+    compile::CASES[0],
+    compile::CASES[1],
+    compile::CASES[2],
+    compile::CASES[3],
+    compile::CASES[4],
 ];

@@ -136,7 +136,7 @@ impl<'a> Emulator<'a> {
         ]);
         chroot.arg("/work/source").args(package.commands).env_clear();
         for (name, value) in [
-            ("PATH", "/usr/bin:/bin"),
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             ("CC", "gcc"),
             ("CXX", "g++"),
             ("AR", "ar"),

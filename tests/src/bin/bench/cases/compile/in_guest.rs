@@ -18,26 +18,26 @@ const VARIABLES: &str = "export CC=gcc CXX=g++ AR=ar RANLIB=ranlib HOST=$(gcc -d
 
 pub struct Definitions<'a> {
     bench: &'a Bench,
+    package: &'static Package,
     path: PathBuf,
 }
 
 impl<'a> Definitions<'a> {
-    /// A tree with nothing to build yet; fetches the sources.
-    pub fn write(bench: &'a Bench, packages: &[Package]) -> Result<Definitions<'a>> {
+    /// Fetches the source, too.
+    pub fn write(bench: &'a Bench, package: &'static Package) -> Result<Definitions<'a>> {
         let path = bench.fresh("definitions")?;
         bench.scratch.file("definitions/VERSION", "version: 8\n");
-        let definitions = Definitions { bench, path };
-        for package in packages {
-            let name = definitions.chunk(package);
-            let mut fetch = outcrop();
-            fetch.args(["source", "fetch", &name, "--arch", TARGET.arch, "--definitions"]);
-            seconds(fetch.arg(&definitions.path))?;
-        }
+        let definitions = Definitions { bench, package, path };
+        let name = definitions.chunk();
+        let mut fetch = outcrop();
+        fetch.args(["source", "fetch", &name, "--arch", TARGET.arch, "--definitions"]);
+        seconds(fetch.arg(&definitions.path))?;
         Ok(definitions)
     }
 
     /// Names a chunk that nobody has built yet; the tree then has this one only.
-    fn chunk(&self, package: &Package) -> String {
+    fn chunk(&self) -> String {
+        let package = self.package;
         let name = fresh_name(package.name);
         let mut chunk = format!("name: {name}\nkind: chunk\nbuild-system: manual\nmax-jobs: 2\n");
         for (step, commands) in STEPS.iter().zip(package.commands) {
@@ -58,8 +58,8 @@ impl<'a> Definitions<'a> {
         name
     }
 
-    pub fn build(&self, package: &Package, transport: &str, compile: &str) -> Result<Taken> {
-        let name = self.chunk(package);
+    pub fn build(&self, transport: &str, compile: &str) -> Result<Taken> {
+        let name = self.chunk();
         let events = self.bench.fresh("events")?.join("events");
         let mut build = outcrop();
         build.args(["build", &name, "--arch", TARGET.arch, "--guests", "1"]);

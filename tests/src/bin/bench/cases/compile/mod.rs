@@ -14,19 +14,29 @@ use crate::row::{Row, at_most};
 use by_hand::{Emulator, HostCompiler};
 use packages::{PACKAGES, PHASES, Package};
 
-pub const CASE: Case = Case {
-    name: "compile",
-    title: "Compiling packages for arm64",
-    how: "The same commands for everybody, with `make -j2`; times of each step, and the processor time \
-          that it took (in a guest: of QEMU and of the host's compilers, without our own server). \
-          Outcrop: `outcrop build` with one guest, where the host compiles what the guest has \
-          preprocessed. The guest's gcc: the same with `--compile guest`. qemu-user: the kit's \
-          packages unpacked, and its gcc run in a chroot through binfmt_misc. The host's: Debian's \
-          cross compiler, by hand.",
-    by_default: false,
-    rounds: 1,
-    run: measure,
-};
+/// One for each package, so that one that is interrupted takes nothing from the others.
+pub const CASES: [Case; PACKAGES.len()] = [
+    case("compile-zlib", "Compiling zlib for arm64", measure::<0>),
+    case("compile-lua", "Compiling lua for arm64", measure::<1>),
+    case("compile-busybox", "Compiling busybox for arm64", measure::<2>),
+    case("compile-dropbear", "Compiling dropbear for arm64", measure::<3>),
+    case("compile-re2", "Compiling re2 (C++) for arm64", measure::<4>),
+];
+
+const fn case(
+    name: &'static str,
+    title: &'static str,
+    run: fn(&Bench, usize) -> Result<Vec<Row>>,
+) -> Case {
+    Case { name, title, how: HOW, by_default: false, rounds: 1, run }
+}
+
+const HOW: &str = "\
+    The same commands for everybody, with `make -j2`; times of each step, and the processor time that it \
+    took (in a guest: of QEMU and of the host's compilers, without our own server). Outcrop: `outcrop \
+    build` with one guest, where the host compiles what the guest has preprocessed. The guest's gcc: \
+    the same with `--compile guest`. qemu-user: the kit's packages unpacked, and its gcc run in a chroot \
+    through binfmt_misc. The host's: Debian's cross compiler, by hand.";
 
 /// Baserock's name, Debian's triplet, QEMU's name, and the machine in an ELF header (elf.h).
 pub struct Target {
@@ -50,35 +60,28 @@ pub struct Phase {
 
 const HOST: &str = "the host's cross gcc";
 
-fn measure(bench: &Bench, rounds: usize) -> Result<Vec<Row>> {
+fn measure<const POSITION: usize>(bench: &Bench, rounds: usize) -> Result<Vec<Row>> {
     if !guests_can_run() {
         return Err("guests are not to be started".into());
     }
+    let package = &PACKAGES[POSITION];
     let kit = ["kit", "create", "--arch", TARGET.arch, "--if-missing"];
     seconds(outcrop().args(kit))?;
-    let chosen = if bench.scale < 1.0 { &PACKAGES[..1] } else { &PACKAGES[..] };
-    let definitions = in_guest::Definitions::write(bench, chosen)?;
-    let emulator = Emulator::install(bench, &TARGET);
-    let emulator = emulator.as_ref().map_err(ToString::to_string);
-    let mut rows = Vec::new();
-    for package in chosen {
-        eprintln!("bench: {}", package.name);
-        let guest = |name, transport, compile| {
-            let definitions = &definitions;
-            Contender::new(name, move || definitions.build(package, transport, compile))
-        };
-        let contenders = vec![
-            guest("Outcrop", "virtiofs", "distcc"),
-            guest("Outcrop over 9p", "9p", "distcc"),
-            guest("the guest's gcc", "virtiofs", "guest"),
-            Contender::with("qemu-user", emulator.clone().map_err(Into::into), |emulator| {
-                emulator.build(package)
-            }),
-            Contender::with(HOST, HostCompiler::find(bench, &TARGET), |host| host.build(package)),
-        ];
-        rows.extend(shown(package, &take_turns(rounds, contenders)?));
-    }
-    Ok(rows)
+    let definitions = in_guest::Definitions::write(bench, package)?;
+    let guest = |name, transport, compile| {
+        let definitions = &definitions;
+        Contender::new(name, move || definitions.build(transport, compile))
+    };
+    let contenders = vec![
+        guest("Outcrop", "virtiofs", "distcc"),
+        guest("Outcrop over 9p", "9p", "distcc"),
+        guest("the guest's gcc", "virtiofs", "guest"),
+        Contender::with("qemu-user", Emulator::install(bench, &TARGET), |emulator| {
+            emulator.build(package)
+        }),
+        Contender::with(HOST, HostCompiler::find(bench, &TARGET), |host| host.build(package)),
+    ];
+    Ok(shown(package, &take_turns(rounds, contenders)?))
 }
 
 fn shown(package: &Package, results: &[Outcome<Taken>]) -> Vec<Row> {

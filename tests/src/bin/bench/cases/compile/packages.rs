@@ -38,17 +38,6 @@ pub const PACKAGES: [Package; 5] = [
         is_small: false,
     },
     Package {
-        name: "re2",
-        source: ("re2", "20220601+dfsg"),
-        sha256: "3bc61251da3b0b97be40a8a127818c517c62516e4eda11fc901d29496663df54",
-        commands: [
-            ":",
-            "make obj/libre2.a CXX=$CXX AR=$AR CXXFLAGS='-O2 -pthread'",
-            "mkdir -p $DESTDIR/usr/lib; cp obj/libre2.a $DESTDIR/usr/lib/",
-        ],
-        is_small: false,
-    },
-    Package {
         name: "busybox",
         source: ("busybox", "1.35.0"),
         sha256: "faeeb244c35a348a334f4a59e44626ee870fb07b6884d68c10ae8bc19f83a694",
@@ -77,5 +66,16 @@ pub const PACKAGES: [Package; 5] = [
             "make PROGRAMS='dropbear dropbearkey' install",
         ],
         is_small: true,
+    },
+    Package {
+        name: "re2",
+        source: ("re2", "20220601+dfsg"),
+        sha256: "3bc61251da3b0b97be40a8a127818c517c62516e4eda11fc901d29496663df54",
+        commands: [
+            ":",
+            "make obj/libre2.a CXX=$CXX AR=$AR CXXFLAGS='-O2 -pthread'",
+            "mkdir -p $DESTDIR/usr/lib; cp obj/libre2.a $DESTDIR/usr/lib/",
+        ],
+        is_small: false,
     },
 ];
