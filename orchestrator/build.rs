@@ -8,6 +8,7 @@ const DIRECTORY: &str = "src/kit/architectures";
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed={DIRECTORY}");
+    println!("cargo:rustc-env=OUTCROP_TARGET={}", env::var("TARGET").unwrap_or_default());
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let mut files: Vec<PathBuf> = fs::read_dir(root.join(DIRECTORY))?
         .map(|entry| Ok(entry?.path()))

@@ -18,7 +18,7 @@ pub struct QemuRecipe {
     pub cpu: String,
     /// The guest's name for its first serial line: `ttyS0`.
     pub console: String,
-    /// More words for the kernel's command line.
+    /// More words for the kernel's command line than all architectures have.
     #[serde(default)]
     pub kernel_arguments: Vec<String>,
 }
@@ -30,6 +30,15 @@ impl QemuRecipe {
             Some("microvm") => "device",
             Some("s390-ccw-virtio") => "ccw",
             _ => "pci",
+        }
+    }
+
+    /// The kernel's driver of the bus that virtio devices are on.
+    pub fn bus_module(&self) -> &'static str {
+        match self.device_suffix() {
+            "ccw" => "virtio_ccw",
+            "device" => "virtio_mmio",
+            _ => "virtio_pci",
         }
     }
 

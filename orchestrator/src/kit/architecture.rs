@@ -9,10 +9,10 @@ use crate::guest::QemuRecipe;
 
 /// Name and text of each file in `architectures/`, by name; `build.rs` lists them.
 const DESCRIPTIONS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/architectures.rs"));
-const PACKAGES: &str = include_str!("packages.toml");
+const COMMON: &str = include_str!("common.toml");
 
 /// Roots of the closure of kernel modules that an initramfs carries.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleRoots {
     pub required: Vec<String>,
@@ -29,7 +29,7 @@ pub struct Architecture {
     pub debian: String,
     /// The GNU triplet of Debian's toolchain.
     pub triplet: String,
-    /// What the guest's agent is compiled for, as rustc calls it; only `scripts/build-agent` reads it.
+    /// What the guest's agent is compiled for, as rustc calls it.
     pub rust_target: String,
     pub kernel_package: String,
     /// Debian's name of the architecture that the kernel is of, where it is another one.
@@ -37,12 +37,29 @@ pub struct Architecture {
     pub kernel_architecture: Option<String>,
     pub merged_directories: Vec<String>,
     pub qemu: QemuRecipe,
+    /// What all have in common, and the machine's own bus.
+    #[serde(skip)]
     pub modules: ModuleRoots,
 }
 
+/// What does not depend on the architecture.
 #[derive(Deserialize)]
-struct Packages {
+#[serde(deny_unknown_fields)]
+struct Common {
     packages: Vec<String>,
+    kernel_arguments: Vec<String>,
+    modules: ModuleRoots,
+}
+
+impl Common {
+    fn read() -> Result<Common> {
+        parse(COMMON, "common.toml".to_owned())
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str, path: String) -> Result<T> {
+    toml::from_str(text)
+        .map_err(|error| Error::Malformed { path: path.into(), problem: error.to_string() })
 }
 
 impl Architecture {
@@ -53,10 +70,13 @@ impl Architecture {
             .iter()
             .find(|(known, _)| *known == name)
             .ok_or_else(|| Error::UnknownArchitecture { name: name.into(), known: known() })?;
-        toml::from_str(text).map_err(|error| Error::Malformed {
-            path: format!("architectures/{name}.toml").into(),
-            problem: error.to_string(),
-        })
+        let mut found: Architecture = parse(text, format!("architectures/{name}.toml"))?;
+        let common = Common::read()?;
+        let own = std::mem::replace(&mut found.qemu.kernel_arguments, common.kernel_arguments);
+        found.qemu.kernel_arguments.extend(own);
+        found.modules = common.modules;
+        found.modules.required.insert(0, found.qemu.bus_module().to_owned());
+        Ok(found)
     }
 
     /// The triplet as it is spelt in names of packages: `x86-64-linux-gnu`.
@@ -66,13 +86,8 @@ impl Architecture {
 
     /// Whether this program's own processor is of the architecture.
     pub fn is_native(&self) -> bool {
-        match self.name.as_str() {
-            "armv8l64" => cfg!(all(target_arch = "aarch64", target_endian = "little")),
-            "armv7lhf" => cfg!(target_arch = "arm"),
-            "ppc64l" => cfg!(all(target_arch = "powerpc64", target_endian = "little")),
-            "x86_32" => cfg!(target_arch = "x86"),
-            name => name == std::env::consts::ARCH,
-        }
+        let processor = |target: &'_ str| target.split('-').next().map(str::to_owned);
+        processor(&self.rust_target) == processor(env!("OUTCROP_TARGET"))
     }
 
     pub fn names() -> impl Iterator<Item = &'static str> {
@@ -81,11 +96,7 @@ impl Architecture {
 
     /// Names of the base layer's packages, before their dependencies.
     pub fn base_packages() -> Result<Vec<String>> {
-        let parsed: Packages = toml::from_str(PACKAGES).map_err(|error| Error::Malformed {
-            path: "packages.toml".into(),
-            problem: error.to_string(),
-        })?;
-        Ok(parsed.packages)
+        Ok(Common::read()?.packages)
     }
 }
 
@@ -96,7 +107,12 @@ mod tests {
     #[test]
     fn every_description_parses_and_names_itself() {
         for name in Architecture::names() {
-            assert_eq!(Architecture::by_name(name).unwrap().name, name);
+            let architecture = Architecture::by_name(name).unwrap();
+            assert_eq!(architecture.name, name);
+            assert_eq!(architecture.is_native(), name == std::env::consts::ARCH, "{name}");
+            assert!(architecture.qemu.kernel_arguments.contains(&"quiet".to_owned()));
+            let bus = if name == "s390x" { "virtio_ccw" } else { "virtio_pci" };
+            assert!(architecture.modules.required.contains(&bus.to_owned()));
         }
         assert!(!Architecture::base_packages().unwrap().is_empty());
     }
