@@ -131,6 +131,36 @@ fn other_machines_make_the_same_objects_when_this_one_is_busy() {
     assert!(sums.lines().all(|sum| Some(sum) == sums.lines().next()), "{sums}");
 }
 
+#[test]
+fn a_program_that_is_replaced_while_it_builds_goes_on_compiling() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (first, second) = (fresh_name("before"), fresh_name("after"));
+    let compile = "echo 'int x;' > a.c; gcc -c a.c; mkdir -p \"$DESTDIR\"; cp a.o \"$DESTDIR\"";
+    let chunks: [(&str, &[&str], &str); 2] =
+        [(&first, &[], compile), (&second, &[first.as_str()], compile)];
+    let definitions = tree(&scratch, &chunks);
+    let program = scratch.join("outcrop");
+    std::fs::copy(outcrop_tests::program(), &program).unwrap();
+    outcrop_tests::give_to_user(&program);
+    let events = scratch.join("events");
+    let mut command = as_user(&program);
+    command.env("OUTCROP_AGENT_DIR", outcrop_tests::program().parent().unwrap());
+    command.args(["build", &second, "--arch", &guest_arch(), "--definitions"]);
+    command.arg(&definitions).arg("--events").arg(&events);
+    let build = std::thread::spawn(move || run(&mut command).ok().stderr);
+    wait_until("the first guest is at work", Duration::from_secs(120), || {
+        std::fs::read_to_string(&events).is_ok_and(|text| text.contains("\"guest-ready\""))
+    });
+    // As an upgrade does: the new program has the name of the old one.
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "#!/bin/sh\nexit 9\n").unwrap();
+    let said = build.join().unwrap();
+    assert_eq!(said.matches("1 of 1 job compiled by the host").count(), 2, "{said}");
+}
+
 /// distcc's own, as the ordinary user, until this is dropped.
 struct DistccServer {
     child: Child,

@@ -154,8 +154,9 @@ impl Workshop {
             let fault =
                 |source| outcrop_fs::Error::host("cannot prepare compiling in", run, source);
             let settings = service.prepare(run).map_err(fault)?;
-            let program = std::env::current_exe().map_err(fault)?;
-            options.compile = Some(service.forward(&program, &settings));
+            // This very program, also where another one has taken its name since it started.
+            let program = format!("/proc/{}/exe", std::process::id());
+            options.compile = Some(service.forward(program.as_ref(), &settings));
         }
         Ok(options)
     }

@@ -51,6 +51,11 @@ impl GuestWishes {
 
 /// Whether guests of the kit can use virtiofs here; if not, why, as one sentence.
 pub async fn virtiofs(kit: &Kit) -> Result<(), String> {
+    // FUSE has no byte order of its own: a guest speaks in its processor's.
+    if kit.architecture().big_endian {
+        let name = &kit.architecture().name;
+        return Err(format!("guests of {name} speak it in big-endian byte order"));
+    }
     let kernel_has_it = kit.has_virtiofs().map_err(|error| error.to_string())?;
     probe_virtiofs(&kit.architecture().qemu, kernel_has_it).await
 }

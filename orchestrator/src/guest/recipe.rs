@@ -33,12 +33,13 @@ impl QemuRecipe {
         }
     }
 
-    /// The kernel's driver of the bus that virtio devices are on.
-    pub fn bus_module(&self) -> &'static str {
+    /// The kernel's driver of the bus that virtio devices are on, where it is a module.
+    pub fn bus_module(&self) -> Option<&'static str> {
         match self.device_suffix() {
-            "ccw" => "virtio_ccw",
-            "device" => "virtio_mmio",
-            _ => "virtio_pci",
+            // CONFIG_S390_GUEST is no module.
+            "ccw" => None,
+            "device" => Some("virtio_mmio"),
+            _ => Some("virtio_pci"),
         }
     }
 
