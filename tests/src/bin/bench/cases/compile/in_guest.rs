@@ -1,10 +1,11 @@
 //! Packages built by `outcrop build`.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use outcrop_tests::definitions::fresh_name;
-use outcrop_tests::outcrop;
+use outcrop_tests::{outcrop, shared_store};
 use serde_json::Value;
 
 use super::packages::Package;
@@ -20,6 +21,8 @@ pub struct Definitions<'a> {
     bench: &'a Bench,
     package: &'static Package,
     path: PathBuf,
+    /// Of the first artifact: the others must be the same, whoever compiled.
+    digest: OnceCell<String>,
 }
 
 impl<'a> Definitions<'a> {
@@ -27,7 +30,7 @@ impl<'a> Definitions<'a> {
     pub fn write(bench: &'a Bench, package: &'static Package) -> Result<Definitions<'a>> {
         let path = bench.fresh("definitions")?;
         bench.scratch.file("definitions/VERSION", "version: 8\n");
-        let definitions = Definitions { bench, package, path };
+        let definitions = Definitions { bench, package, path, digest: OnceCell::new() };
         let name = definitions.chunk();
         let mut fetch = outcrop();
         fetch.args(["source", "fetch", &name, "--arch", TARGET.arch, "--definitions"]);
@@ -66,6 +69,10 @@ impl<'a> Definitions<'a> {
         build.args(["--transport", transport, "--compile", compile, "--definitions"]);
         build.arg(&self.path).arg("--events").arg(&events);
         seconds(build.stdin(Stdio::null()))?;
+        let digest = digest_of(&name)?;
+        if *self.digest.get_or_init(|| digest.clone()) != digest {
+            return Err(format!("{name} is another artifact than before").into());
+        }
         let text = std::fs::read_to_string(&events)?;
         let mut taken = Taken::default();
         for (phase, step) in taken.iter_mut().zip(STEPS) {
@@ -83,4 +90,19 @@ impl<'a> Definitions<'a> {
         }
         Ok(taken)
     }
+}
+
+/// The digest of the artifact of a name that occurs once in the store (docs/store.md).
+fn digest_of(name: &str) -> Result<String> {
+    for directory in std::fs::read_dir(shared_store().join("artifacts"))? {
+        for artifact in std::fs::read_dir(directory?.path())? {
+            let artifact = artifact?;
+            if artifact.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
+                let info = std::fs::read(artifact.path().join("artifact.json"))?;
+                let info: Value = serde_json::from_slice(&info)?;
+                return Ok(info["digest"].as_str().ok_or("an artifact has no digest")?.to_owned());
+            }
+        }
+    }
+    Err(format!("there is no artifact of {name}").into())
 }
