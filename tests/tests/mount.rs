@@ -284,6 +284,31 @@ fn the_mount_of_a_killed_server_is_recognised_and_cleaned() {
 }
 
 #[test]
+fn a_capture_that_a_killed_server_owed_is_told_of() {
+    let scratch = Scratch::new();
+    let tar = scratch.file("a.tar", archives::files(&[("f", b"1")]));
+    let out = scratch.join("out.tar");
+    let mountpoint = scratch.directory("owed");
+    let kill = || {
+        let mut mount = outcrop();
+        mount.args(["mount", "--background", "--rw", "--layer"]).arg(&tar);
+        let said = run(mount.arg("--capture").arg(&out).arg(&mountpoint)).ok();
+        let place = mountpoint.display().to_string();
+        run(as_user("pkill").args(["-KILL", "-f", &place])).ok();
+        wait_until("the server's end", Duration::from_secs(20), || {
+            processes_with(&place).is_empty()
+        });
+        said
+    };
+    kill();
+    run(outcrop().arg("unmount").arg(&mountpoint)).fails(1).says("nothing was captured");
+    assert!(!kill().stderr.contains("captured"), "it is told once");
+    assert!(kill().stderr.contains("nothing was captured"), "told by the next mount there");
+    run(outcrop().arg("unmount").arg(&mountpoint)).fails(1).says("nothing was captured");
+    assert!(!out.exists());
+}
+
+#[test]
 fn a_damaged_index_is_made_anew() {
     let scratch = Scratch::new();
     let store = scratch.directory("store");

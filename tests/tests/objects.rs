@@ -65,6 +65,25 @@ g++ -O2 -c b.cpp -o b.o
 g++ -O1 -g -std=c++17 -c b.cpp -o b17.o
 # Columns of declarations in debug information differ (docs/compile-service.md).
 strip -g debug.o b17.o
+# Programs that know no large files, as all are by default where a long has 32 bits, want small inode numbers.
+cat > stat.c <<'END'
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/stat.h>
+int main(void)
+{
+    struct stat status;
+    DIR *directory = opendir("/usr/include");
+    int entries = 0;
+    while (directory && readdir(directory)) entries++;
+    if (entries < 10) perror("readdir");
+    if (stat("/usr/include/stdio.h", &status) != 0) perror("stat");
+    else if (entries >= 10) return 0;
+    return 1;
+}
+END
+gcc stat.c -o stat
+./stat
 mkdir -p "$DESTDIR/objects"
 cp *.o *.s "$DESTDIR/objects/"
 cd "$DESTDIR/objects" && sha256sum * > ../sums

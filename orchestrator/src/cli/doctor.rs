@@ -128,7 +128,12 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
     let has_agent = agent.is_ok();
     let mut findings = vec![
         on_path(qemu, Need::Must, &format!("apt install {}", architecture.qemu.package)),
-        Finding::new("the agent", Need::Must, agent, "scripts/build makes it beside the program"),
+        Finding::new(
+            "the agent",
+            Need::Must,
+            agent,
+            &format!("scripts/build {} makes it beside the program", architecture.name),
+        ),
     ];
     match Context::open() {
         Ok(context) => findings.extend(with_kit(&context, &arguments.arch, has_agent)),
@@ -162,7 +167,7 @@ fn with_kit(context: &Context, arch: &str, has_agent: bool) -> Vec<Finding> {
         "the host compiles for guests",
         Need::May,
         compile,
-        "install the compiler of the kit's version, e.g. apt install gcc-12 g++-12",
+        "install the compiler of the kit's version; scripts/setup ARCH does, for Debian 12's",
     ));
     findings
 }
@@ -180,7 +185,10 @@ fn in_guests(context: &Context, kit: &Kit) -> Vec<Finding> {
         "hardware acceleration (KVM)",
         Need::May,
         verdict,
-        "guests are emulated without it, which is slower; add yourself to the group kvm",
+        match kit.architecture().is_native() {
+            true => "guests are emulated without it, which is slower; who may open /dev/kvm has it",
+            false => "guests of another architecture are always emulated",
+        },
     );
     let virtiofs = runtime()
         .map_err(|error| error.message)

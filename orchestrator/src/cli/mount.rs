@@ -1,6 +1,7 @@
 //! `outcrop mount`: a virtual sysroot to look around in, or to write into and capture.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -120,6 +121,7 @@ fn serve(arguments: &Arguments) -> CommandResult {
             "cleaned the stale mount of a killed server on {}",
             arguments.mountpoint.display()
         ));
+        forget_lost_capture(&context, &arguments.mountpoint)?;
     }
     if let Some(out) = &arguments.capture {
         check_destination(out)?;
@@ -151,13 +153,14 @@ fn serve(arguments: &Arguments) -> CommandResult {
         let _entered = runtime.enter();
         Interrupt::new()?
     };
-    let record = MountRecord::write(&context, run.path(), &arguments.mountpoint)?;
+    let record = MountRecord::write(&context, run.path(), &arguments.mountpoint, plan.is_some())?;
     let options = MountOptions {
         caching: Caching::of_tree(sysroot.is_live()),
         read_only: !arguments.rw,
         ..MountOptions::default()
     };
-    let mount = Mount::start(view, &arguments.mountpoint, &options)?;
+    let mount =
+        Mount::start(view, &arguments.mountpoint, &options).inspect_err(|_| record.remove())?;
     if arguments.rw && arguments.capture.is_none() {
         output::say("what is written is dropped at the end: `--capture OUT.tar` keeps it");
     }
@@ -179,8 +182,20 @@ fn serve(arguments: &Arguments) -> CommandResult {
         }
     };
     // Ends the waiting of `outcrop unmount`: to give back the spool's memory takes a while.
+    record.remove();
     drop(run);
     result
+}
+
+/// Tells of a capture that a killed server has not written.
+fn forget_lost_capture(context: &Context, mountpoint: &Path) -> CommandResult {
+    let Ok(mountpoint) = resolve_mountpoint(mountpoint) else { return Ok(()) };
+    if let Some(record) = find_record(context, &mountpoint)?
+        && let Some(Err(lost)) = record.ended()
+    {
+        output::say(lost.message);
+    }
+    Ok(())
 }
 
 /// What is to be captured may still be made in the mount, where nothing is in its way.
@@ -243,11 +258,13 @@ fn plan_capture(
 }
 
 /// What `outcrop unmount` needs to know of a running server. It lies in the server's run directory
-/// and goes with it; an error of the server stays behind in the logs.
+/// and goes with it, or, where a capture may be lost, in the logs, so that it outlives a killed
+/// server. An error of the server stays behind there, too.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct MountRecord {
     mountpoint: PathBuf,
     process: u32,
+    run: PathBuf,
     error: PathBuf,
     #[serde(skip)]
     place: PathBuf,
@@ -258,18 +275,26 @@ const RECORD: &str = "mount.json";
 const HINT: &str = "\nhint: ";
 
 impl MountRecord {
-    fn write(context: &Context, run: &Path, mountpoint: &Path) -> CommandResult<Self> {
+    fn write(
+        context: &Context,
+        run: &Path,
+        mountpoint: &Path,
+        captures: bool,
+    ) -> CommandResult<Self> {
         let fault = |error: std::io::Error| {
             CommandError::host(format!("cannot describe the mount in {}: {error}", run.display()))
         };
         let process = std::process::id();
+        let error = context.store.root().join("logs").join(format!("mount-{process}.error"));
+        let place = if captures { error.with_extension("json") } else { run.join(RECORD) };
         let record = MountRecord {
             // What is wrong with the mount point is said where it is mounted on.
             mountpoint: resolve_mountpoint(mountpoint)
                 .or_else(|_| std::path::absolute(mountpoint).map_err(fault))?,
             process,
-            error: context.store.root().join("logs").join(format!("mount-{process}.error")),
-            place: run.join(RECORD),
+            run: run.to_owned(),
+            error,
+            place,
         };
         let text = serde_json::to_string(&record).map_err(|error| fault(error.into()))?;
         std::fs::write(&record.place, text).map_err(fault)?;
@@ -295,6 +320,11 @@ impl MountRecord {
         }
     }
 
+    /// The server has finished.
+    fn remove(&self) {
+        let _ = std::fs::remove_file(&self.place);
+    }
+
     /// What the server said in the background, to be told once.
     pub fn take_log(&self) -> Vec<u8> {
         let said = std::fs::read(self.log()).unwrap_or_default();
@@ -313,7 +343,8 @@ impl MountRecord {
     /// `None` while the server works, then how it ended.
     pub fn ended(&self) -> Option<CommandResult> {
         let alive = Path::new("/proc").join(self.process.to_string()).exists();
-        if self.place.exists() && alive {
+        // The run directory of a dead process goes with the next command, whoever has its number then.
+        if self.place.exists() && self.run.exists() && alive {
             return None;
         }
         match std::fs::read_to_string(&self.error) {
@@ -324,9 +355,14 @@ impl MountRecord {
                     None => CommandError::build(error),
                 }))
             }
-            Err(_) if self.place.exists() => Some(Err(CommandError::build(
-                "the server of the mount was killed before it had finished",
-            ))),
+            Err(_) if self.place.exists() => {
+                self.remove();
+                let place = self.mountpoint.display();
+                Some(Err(CommandError::build(format!(
+                    "the server of the mount on {place} was killed before it had finished: what was \
+                     written there is lost, and nothing was captured"
+                ))))
+            }
             Err(_) => Some(Ok(())),
         }
     }
@@ -334,11 +370,20 @@ impl MountRecord {
 
 /// The record of the server that serves a mount point, if one of ours does.
 pub fn find_record(context: &Context, mountpoint: &Path) -> CommandResult<Option<MountRecord>> {
-    let runs = context.store.root().join("run");
-    let entries = std::fs::read_dir(&runs)
-        .map_err(|error| CommandError::host(format!("cannot read {}: {error}", runs.display())))?;
-    for entry in entries.flatten() {
-        let place = entry.path().join(RECORD);
+    let root = context.store.root();
+    let list = |directory: &str| {
+        let path = root.join(directory);
+        let entries = std::fs::read_dir(&path).map_err(|error| {
+            CommandError::host(format!("cannot read {}: {error}", path.display()))
+        })?;
+        Ok::<_, CommandError>(entries.flatten().map(|entry| entry.path()))
+    };
+    let is_record = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "json")
+            && path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"mount-"))
+    };
+    let running = list("run")?.map(|directory| directory.join(RECORD));
+    for place in running.chain(list("logs")?.filter(is_record)) {
         let Ok(text) = std::fs::read_to_string(&place) else { continue };
         let Ok(mut record) = serde_json::from_str::<MountRecord>(&text) else { continue };
         if record.mountpoint == mountpoint {

@@ -8,7 +8,7 @@ use super::fields::Put;
 use super::initialise::InitialReply;
 use crate::error::Errno;
 use crate::filesystem::Statistics;
-use crate::node::{Attributes, Timestamp};
+use crate::node::{Attributes, Ino, Timestamp};
 use crate::transport::kernel_values::{encode_kernel_device, kernel_device};
 
 /// Bytes of `fuse_out_header`, with which every reply begins.
@@ -28,6 +28,8 @@ pub(crate) struct Lifetime {
 /// What a name means: `fuse_entry_out`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
+    /// What the kernel asks for it by; 0 where there is none.
+    pub node: Ino,
     /// `None`: there is no such name, and that may be remembered.
     pub attributes: Option<Attributes>,
     pub lifetime: Lifetime,
@@ -35,7 +37,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(super) fn put(&self, message: &mut Vec<u8>) {
-        message.put_u64(self.attributes.map_or(0, |found| found.ino));
+        message.put_u64(self.node);
         // The generation: no number is ever used again.
         message.put_u64(0);
         message.put_u64(self.lifetime.entry.as_secs());

@@ -287,7 +287,7 @@ fn half(message: &[u8], at: usize) -> u32 {
 #[test]
 fn replies_have_the_sizes_that_the_kernel_expects() {
     let lifetime = Lifetime { entry: Duration::new(1, 2), attributes: Duration::new(3, 4) };
-    let entry = Entry { attributes: Some(SAMPLE), lifetime };
+    let entry = Entry { node: SAMPLE.ino, attributes: Some(SAMPLE), lifetime };
     let statistics = Statistics {
         block_size: 4096,
         blocks: 1,
@@ -301,7 +301,7 @@ fn replies_have_the_sizes_that_the_kernel_expects() {
         (Reply::Done, 0),
         (Reply::Failed(Errno::NOENT), 0),
         (Reply::Entry(entry), 128),
-        (Reply::Entry(Entry { attributes: None, lifetime }), 128),
+        (Reply::Entry(Entry { node: 0, attributes: None, lifetime }), 128),
         (Reply::Attributes(SAMPLE, Duration::ZERO), 104),
         (Reply::ExtendedAttributes(SAMPLE, Duration::ZERO), 288),
         (Reply::Opened(OpenFlags::default()), 16),
@@ -323,7 +323,8 @@ fn replies_have_the_sizes_that_the_kernel_expects() {
 #[test]
 fn an_entry_is_laid_out_as_in_the_kernels_header() {
     let lifetime = Lifetime { entry: Duration::new(1, 2), attributes: Duration::new(3, 4) };
-    let message = bytes(Reply::Entry(Entry { attributes: Some(SAMPLE), lifetime }));
+    let message =
+        bytes(Reply::Entry(Entry { node: SAMPLE.ino, attributes: Some(SAMPLE), lifetime }));
     let entry = &message[16..];
     let numbers = [SAMPLE.ino, 0, 1, 3].into_iter().enumerate();
     for (index, expected) in numbers {

@@ -14,6 +14,7 @@ mod guest_memory;
 mod holds;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod hostile;
+mod numbers;
 mod patience;
 mod server;
 mod session;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use answer::{Answer, done, failed, send};
 
 use super::holds::Holds;
+use super::numbers::Numbers;
 use super::tally::Tally;
 use crate::error::{Errno, Result};
 use crate::filesystem::{DataSink, Filesystem, SetAttributes};
@@ -52,6 +53,7 @@ pub(super) struct Session {
     tree: Arc<dyn Filesystem>,
     caching: Caching,
     holds: Holds,
+    numbers: Numbers,
     faults: Faults,
     tally: Tally,
     /// Nothing may reach the tree any more: somebody believes it to be finished.
@@ -68,7 +70,7 @@ impl Session {
         let holds = Holds::new(&*tree);
         let closed = AtomicBool::new(false);
         let (faults, tally) = (Faults::default(), Tally::new());
-        Session { tree, caching, holds, faults, tally, closed }
+        Session { tree, caching, holds, numbers: Numbers::default(), faults, tally, closed }
     }
 
     /// The guest is gone: gives back what it held.
@@ -200,16 +202,16 @@ impl Session {
         let lifetime = self.caching.attr_ttl;
         match operation {
             Operation::GetAttributes => {
-                Ok(Reply::Attributes(tree.attributes(node)?, lifetime).into())
+                Ok(Reply::Attributes(self.shown(tree.attributes(node)?), lifetime).into())
             }
             Operation::ExtendedAttributes => {
-                Ok(Reply::ExtendedAttributes(tree.attributes(node)?, lifetime).into())
+                Ok(Reply::ExtendedAttributes(self.shown(tree.attributes(node)?), lifetime).into())
             }
             Operation::SetAttributes(changes) => {
                 let kill = changes.kill_privileges;
                 let changes = SetAttributes { kill_privileges: false, ..changes };
                 let changed = duties::change(tree, node, &changes, kill)?;
-                Ok(Reply::Attributes(changed, lifetime).into())
+                Ok(Reply::Attributes(self.shown(changed), lifetime).into())
             }
             Operation::ReadLink => {
                 let target = tree.read_link(node)?;
@@ -309,9 +311,19 @@ impl Session {
     }
 
     /// A node that the tree has granted a hold on.
+    /// Attributes with the number that programs are to see.
+    fn shown(&self, found: Attributes) -> Attributes {
+        Attributes { ino: self.numbers.shown(found.ino), ..found }
+    }
+
+    fn described(&self, found: Attributes) -> Entry {
+        let attributes = Some(self.shown(found));
+        Entry { node: found.ino, attributes, lifetime: self.lifetime() }
+    }
+
     fn held(&self, found: Attributes) -> Entry {
         self.holds.add(found.ino);
-        Entry { attributes: Some(found), lifetime: self.lifetime() }
+        self.described(found)
     }
 
     fn entry(&self, made: Result<Attributes>) -> Result<Answer> {
@@ -321,7 +333,8 @@ impl Session {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Answer> {
         match self.tree.lookup(parent, name) {
             Err(error) if error.errno() == Errno::NOENT && !self.caching.entry_ttl.is_zero() => {
-                Ok(Reply::Entry(Entry { attributes: None, lifetime: self.lifetime() }).into())
+                Ok(Reply::Entry(Entry { node: 0, attributes: None, lifetime: self.lifetime() })
+                    .into())
             }
             result => self.entry(result),
         }

@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::{LARGEST_TRANSFER, ReplySpace, Session};
 use crate::error::Result;
 use crate::node::Ino;
-use crate::transport::fuse_message::{DirectoryListing, Entry, REPLY_HEADER};
+use crate::transport::fuse_message::{DirectoryListing, REPLY_HEADER};
 use crate::transport::names::list;
 
 impl Session {
@@ -22,7 +22,7 @@ impl Session {
     ) -> Result<Answer> {
         let mut listing = listing(buffer, size, space);
         list(&*self.tree, directory, cookie, |name, ino, kind, next| {
-            flow(listing.add(name, ino, kind, next).is_ok())
+            flow(listing.add(name, self.numbers.shown(ino), kind, next).is_ok())
         })?;
         Ok(Answer::Buffered)
     }
@@ -48,7 +48,7 @@ impl Session {
             }
             let entry = match self.tree.attributes(ino) {
                 Ok(found) if is_held => Some(self.held(found)),
-                Ok(found) => Some(Entry { attributes: Some(found), lifetime: self.lifetime() }),
+                Ok(found) => Some(self.described(found)),
                 // Gone since it was listed, or broken: a lookup says which.
                 Err(_) => {
                     if is_held {
@@ -57,7 +57,8 @@ impl Session {
                     None
                 }
             };
-            flow(listing.add_with_attributes(name, entry.as_ref(), (ino, kind), next).is_ok())
+            let shown = (self.numbers.shown(ino), kind);
+            flow(listing.add_with_attributes(name, entry.as_ref(), shown, next).is_ok())
         })?;
         Ok(Answer::Buffered)
     }
