@@ -77,6 +77,12 @@ fn a_small_system_is_assembled_exported_and_booted() {
             .fails(1)
             .says("exit status 3");
     }
+    let no_image = scratch.join("small.tar.zst");
+    let mut export = command("export", &definitions);
+    run(export.args(["small", "--format", "tar.zst", "--output"]).arg(&no_image)).ok();
+    run(outcrop().arg("boot").arg(&no_image).args(["--command", "true"]))
+        .fails(2)
+        .says("neither a squashfs nor an ext4 image nor a cpio archive");
 }
 
 #[test]

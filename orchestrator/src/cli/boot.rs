@@ -189,14 +189,12 @@ fn recognise(path: &Path) -> CommandResult<Image> {
         Ok(bytes)
     };
     let fault = |error| CommandError::input(format!("cannot read {}: {error}", path.display()));
-    let start = read(0, 6).map_err(fault)?;
+    let start = read(0, 4).map_err(fault)?;
     let at_superblock = read(EXT4_MAGIC.0, 2).map_err(fault)?;
     if start.starts_with(b"hsqs") || at_superblock == EXT4_MAGIC.1 {
         return Ok(Image::Disk);
     }
-    let is_cpio = start == b"070701";
-    let is_compressed = start.starts_with(&[0x1f, 0x8b]) || start.starts_with(&[0x28, 0xb5, 0x2f]);
-    if is_cpio || is_compressed {
+    if plain_start(path).map_err(fault)? == b"070701" {
         return Ok(Image::Initramfs);
     }
     Err(CommandError::input(format!(
@@ -204,6 +202,24 @@ fn recognise(path: &Path) -> CommandResult<Image> {
         path.display()
     ))
     .hint("`outcrop export --format squashfs|ext4|cpio` makes one"))
+}
+
+/// The first bytes, decompressed where they are gzip's or zstd's.
+fn plain_start(path: &Path) -> std::io::Result<Vec<u8>> {
+    const LENGTH: u64 = 6;
+    let mut reader = std::io::BufReader::new(File::open(path)?);
+    let start = reader.fill_buf()?;
+    let decompressed: Box<dyn Read> = if start.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::bufread::MultiGzDecoder::new(reader))
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f]) {
+        Box::new(zstd::Decoder::with_buffer(reader)?)
+    } else {
+        Box::new(reader)
+    };
+    let mut bytes = Vec::new();
+    // What cannot be decompressed is no archive, whatever it is.
+    let _ = decompressed.take(LENGTH).read_to_end(&mut bytes);
+    Ok(bytes)
 }
 
 /// Whether a cpio archive has `/init`, which the kernel starts first. Only what is gzipped or plain

@@ -8,7 +8,7 @@ use crate::build::plan::{Inquiry, Plan, Planned, Resolved};
 use crate::config::Config;
 use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
 use crate::graph::Graph;
-use crate::kit::{self, Kit, Kits};
+use crate::kit::{self, Architecture, Kit, Kits};
 use crate::output;
 use crate::sources::{Aliases, Cause};
 
@@ -165,7 +165,7 @@ pub fn tell_fetching(component: &str, source: &str) {
 fn unknown_architecture(name: &str) -> CommandError {
     let names = Arch::ALL.map(|arch| arch.name);
     let error = CommandError::input(format!("{name} is not the name of an architecture"));
-    match nearest(name, names) {
+    match Architecture::named_by_others(name).or_else(|| nearest(name, names)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint(format!("known are: {}", names.join(", "))),
     }
@@ -177,7 +177,8 @@ impl From<kit::Error> for CommandError {
             let exit = if error.is_input() { Exit::BadInput } else { Exit::HostLacks };
             return CommandError::new(exit, error.to_string());
         };
-        let near = nearest(name, known.split(", ")).map(|near| format!("did you mean `{near}`?"));
+        let near = Architecture::named_by_others(name).or_else(|| nearest(name, known.split(", ")));
+        let near = near.map(|near| format!("did you mean `{near}`?"));
         let error = CommandError::input(error.to_string());
         match near {
             Some(near) => error.hint(near),

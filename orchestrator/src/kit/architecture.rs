@@ -93,6 +93,15 @@ impl Architecture {
         processor(&self.rust_target) == processor(env!("OUTCROP_TARGET"))
     }
 
+    /// Ours for what Debian, the kernel or rustc call an architecture: `arm64`, `aarch64`.
+    pub fn named_by_others(name: &str) -> Option<&'static str> {
+        Architecture::names().find(|own| {
+            Architecture::by_name(own).is_ok_and(|found| {
+                found.debian == name || found.rust_target.split('-').next() == Some(name)
+            })
+        })
+    }
+
     pub fn names() -> impl Iterator<Item = &'static str> {
         DESCRIPTIONS.iter().map(|(name, _)| *name)
     }
@@ -124,5 +133,13 @@ mod tests {
     fn an_unknown_architecture_lists_the_known_ones() {
         let message = Architecture::by_name("vax").unwrap_err().to_string();
         assert!(message.contains("vax") && message.contains("x86_64"), "{message}");
+    }
+
+    #[test]
+    fn names_that_others_have_are_understood() {
+        for (theirs, ours) in [("arm64", "armv8l64"), ("aarch64", "armv8l64"), ("i686", "x86_32")] {
+            assert_eq!(Architecture::named_by_others(theirs), Some(ours));
+        }
+        assert_eq!(Architecture::named_by_others("vax"), None);
     }
 }
