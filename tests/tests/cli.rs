@@ -460,7 +460,9 @@ fn connection_to(server: &std::net::TcpListener) -> std::net::TcpStream {
 fn a_command_without_anything_to_tidy_up_ends_with_the_same_exit_code() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let (server, repository) = silent_server();
-        let mut command = outcrop();
+        // Whoever runs the tests may have been started by nohup.
+        let mut command = as_user("env");
+        command.arg("--default-signal=HUP").arg(outcrop_tests::program());
         command.args(["source", "import", &repository, "--ref", "main"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
         let connection = connection_to(&server);
