@@ -79,7 +79,7 @@ fn every_row_of_the_fidelity_table_is_as_documented() {
 fn virtiofs_is_refused_for_its_byte_order() {
     let scratch = Scratch::new();
     let name = fresh_name("order");
-    let definitions = tree(&scratch, &[(&name, &[], "mkdir \"$DESTDIR\"")]);
+    let definitions = tree(&scratch, &[(&name, &[], "true")]);
     let build = |more: &[&str]| {
         let mut build = outcrop();
         build.args(["build", &name, "--arch", &guest_arch()]).args(more);
