@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
+use outcrop_fs::archive::compression::Compression;
 
 use crate::config::GUEST_MEMORY;
 use crate::export::Format;
@@ -194,7 +195,11 @@ fn recognise(path: &Path) -> CommandResult<Image> {
     if start.starts_with(b"hsqs") || at_superblock == EXT4_MAGIC.1 {
         return Ok(Image::Disk);
     }
-    if plain_start(path).map_err(fault)? == b"070701" {
+    let mut archive_start = Vec::new();
+    let (_, archive) = decompressed(path).map_err(fault)?;
+    // What cannot be decompressed is no archive, whatever it is.
+    let _ = archive.take(6).read_to_end(&mut archive_start);
+    if archive_start == b"070701" {
         return Ok(Image::Initramfs);
     }
     Err(CommandError::input(format!(
@@ -204,36 +209,21 @@ fn recognise(path: &Path) -> CommandResult<Image> {
     .hint("`outcrop export --format squashfs|ext4|cpio` makes one"))
 }
 
-/// The first bytes, decompressed where they are gzip's or zstd's.
-fn plain_start(path: &Path) -> std::io::Result<Vec<u8>> {
-    const LENGTH: u64 = 6;
+/// An archive's bytes, and how they were compressed: of what Linux decompresses, what we know.
+fn decompressed(path: &Path) -> std::io::Result<(Compression, Box<dyn Read + Send>)> {
     let mut reader = std::io::BufReader::new(File::open(path)?);
-    let start = reader.fill_buf()?;
-    let decompressed: Box<dyn Read> = if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(reader))
-    } else if start.starts_with(&[0x28, 0xb5, 0x2f]) {
-        Box::new(zstd::Decoder::with_buffer(reader)?)
-    } else {
-        Box::new(reader)
+    let compression = match reader.fill_buf()? {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, ..] => Compression::Zstd,
+        _ => Compression::None,
     };
-    let mut bytes = Vec::new();
-    // What cannot be decompressed is no archive, whatever it is.
-    let _ = decompressed.take(LENGTH).read_to_end(&mut bytes);
-    Ok(bytes)
+    Ok((compression, compression.decode(reader)?))
 }
 
 /// Whether a cpio archive has `/init`, which the kernel starts first. Only what is gzipped or plain
 /// can be told; for the rest the kernel's own default holds.
 fn has_init(path: &Path) -> CommandResult<bool> {
     let fault = |error| CommandError::input(format!("cannot read {}: {error}", path.display()));
-    let file = File::open(path).map_err(fault)?;
-    let mut reader = std::io::BufReader::new(file);
-    let start = reader.fill_buf().map_err(fault)?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        Ok(cpio::contains(flate2::bufread::MultiGzDecoder::new(reader), b"init").unwrap_or(true))
-    } else if start.starts_with(b"0707") {
-        Ok(cpio::contains(reader, b"init").unwrap_or(true))
-    } else {
-        Ok(true)
-    }
+    let (compression, archive) = decompressed(path).map_err(fault)?;
+    Ok(compression == Compression::Zstd || cpio::contains(archive, b"init").unwrap_or(true))
 }

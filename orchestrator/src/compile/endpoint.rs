@@ -4,15 +4,15 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use super::connection::Connection;
 use super::equivalence::Ident;
 use super::farm::{Answer, Farm, RemoteJob, Server};
 use super::job_log::{HOST, JobRecord};
@@ -212,7 +212,8 @@ fn host(doing: &'static str) -> impl Fn(io::Error) -> Refused {
 /// Reads a request and its source, and checks both.
 fn accept<'a>(input: BorrowedFd<'a>, settings: &'a Settings) -> Result<Accepted<'a>, Refused> {
     let deadline = Instant::now() + Duration::from_secs(settings.limits.wall_seconds);
-    let mut reader = io::BufReader::with_capacity(1 << 16, Connection { fd: input, deadline });
+    let mut reader =
+        io::BufReader::with_capacity(1 << 16, Connection { peer: input, deadline, client: None });
     let head = read_request_head(&mut reader)?;
     if u64::from(head.source_size) > settings.limits.output_bytes {
         return Err(Refused::Command("the source is too large".into()));
@@ -355,7 +356,8 @@ fn respond(
     directory: &Path,
     status: u32,
 ) -> io::Result<()> {
-    let mut writer = BufWriter::with_capacity(1 << 16, Connection { fd: output, deadline });
+    let mut writer =
+        BufWriter::with_capacity(1 << 16, Connection { peer: output, deadline, client: None });
     write_response_head(&mut writer, status)?;
     for (token, name) in [("SERR", STDERR), ("SOUT", STDOUT), ("DOTO", OBJECT)] {
         if token == "DOTO" && status != 0 {
@@ -367,40 +369,4 @@ fn respond(
         write_packet(&mut writer, token, length, &mut file)?;
     }
     writer.flush()
-}
-
-/// A peer that may stall: reading and writing fail when the deadline has passed.
-struct Connection<'a> {
-    fd: BorrowedFd<'a>,
-    deadline: Instant,
-}
-
-impl Connection<'_> {
-    fn wait(&self, what: PollFlags) -> io::Result<()> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut watched = [PollFd::from_borrowed_fd(self.fd, what)];
-        match poll(&mut watched, Some(&timeout))? {
-            0 => Err(io::ErrorKind::TimedOut.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Read for Connection<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait(PollFlags::IN)?;
-        Ok(rustix::io::read(self.fd, buffer)?)
-    }
-}
-
-impl Write for Connection<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.wait(PollFlags::OUT)?;
-        Ok(rustix::io::write(self.fd, buffer)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::connection::Connection;
 use super::protocol::{
     ProtocolError, read_body, read_number, read_response_head, write_packet, write_request_head,
 };
@@ -197,7 +197,9 @@ impl Server {
     /// Has the job done. Gives whether it succeeded; what a failed one says is not to be trusted,
     /// as the server may lack the compiler.
     pub fn compile(&self, job: &RemoteJob<'_>, answer: &Answer<'_>) -> Result<bool, ProtocolError> {
-        let stream = self.connect(job)?;
+        let stream = self.connect()?;
+        let connection =
+            || Connection { peer: stream.as_fd(), deadline: job.deadline, client: job.client };
         let source = File::open(job.source)?;
         let size = u32::try_from(source.metadata()?.len())
             .map_err(|_| ProtocolError::TooLarge("the source is larger than 4 GiB"))?;
@@ -205,13 +207,13 @@ impl Server {
         arguments.extend(job.arguments.iter().map(|argument| argument.as_bytes()));
         let input = format!("input.{}", job.extension);
         arguments.extend([input.as_bytes(), b"-o", b"output"]);
-        let mut writer = BufWriter::new(&stream);
+        let mut writer = BufWriter::new(connection());
         write_request_head(&mut writer, &arguments)?;
         write_packet(&mut writer, "DOTI", size, &mut BufReader::new(source))?;
         writer.flush()?;
         drop(writer);
 
-        let mut reader = BufReader::new(&stream);
+        let mut reader = BufReader::new(connection());
         let status = read_response_head(&mut reader)?;
         let mut left = job.most;
         for (token, path) in
@@ -227,62 +229,18 @@ impl Server {
         Ok(status == 0)
     }
 
-    fn connect<'a>(&self, job: &RemoteJob<'a>) -> io::Result<Timely<'a>> {
+    fn connect(&self) -> io::Result<TcpStream> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Timely { stream, deadline: job.deadline, client: job.client });
+                    return Ok(stream);
                 }
                 Err(error) => failure = error,
             }
         }
         Err(failure)
-    }
-}
-
-/// Reading and writing fail when the deadline has passed, and when the client has gone.
-struct Timely<'a> {
-    stream: TcpStream,
-    deadline: Instant,
-    client: Option<BorrowedFd<'a>>,
-}
-
-impl Timely<'_> {
-    fn wait(&self, what: PollFlags) -> io::Result<()> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut watched = vec![PollFd::from_borrowed_fd(self.stream.as_fd(), what)];
-        let client = self.client.map(|client| PollFd::from_borrowed_fd(client, PollFlags::RDHUP));
-        watched.extend(client);
-        if poll(&mut watched, Some(&timeout))? == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match watched.get(1) {
-            Some(client) if !client.revents().is_empty() => {
-                Err(io::ErrorKind::ConnectionAborted.into())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Read for &Timely<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait(PollFlags::IN)?;
-        (&self.stream).read(buffer)
-    }
-}
-
-impl Write for &Timely<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.wait(PollFlags::OUT)?;
-        (&self.stream).write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

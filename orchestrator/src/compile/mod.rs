@@ -4,11 +4,13 @@
 //! [`endpoint`] for each connection. No port listens on the host.
 
 mod choice;
+mod connection;
 pub mod endpoint;
 pub mod equivalence;
 mod farm;
 pub mod job_log;
 pub mod options;
+mod probe;
 pub mod protocol;
 mod runner;
 mod service;

@@ -310,10 +310,14 @@ impl Session {
         Lifetime { entry: self.caching.entry_ttl, attributes: self.caching.attr_ttl }
     }
 
-    /// A node that the tree has granted a hold on.
     /// Attributes with the number that programs are to see.
     fn shown(&self, found: Attributes) -> Attributes {
         Attributes { ino: self.numbers.shown(found.ino), ..found }
+    }
+
+    #[cfg(all(test, not(feature = "shuttle")))]
+    pub(super) fn shown_number(&self, node: Ino) -> Ino {
+        self.numbers.shown(node)
     }
 
     fn described(&self, found: Attributes) -> Entry {
@@ -321,6 +325,7 @@ impl Session {
         Entry { node: found.ino, attributes, lifetime: self.lifetime() }
     }
 
+    /// A node that the tree has granted a hold on.
     fn held(&self, found: Attributes) -> Entry {
         self.holds.add(found.ino);
         self.described(found)

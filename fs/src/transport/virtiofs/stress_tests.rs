@@ -220,7 +220,8 @@ impl<'a> Process<'a> {
                 let node = self.node();
                 let found = self.ask(&request(3, node, &[0; 16])).unwrap();
                 let shown = number(&found, 16);
-                assert!(u32::try_from(shown).is_ok() && (shown == node || node >= 1 << 31));
+                assert_eq!(shown, self.session.shown_number(node));
+                assert!(u32::try_from(shown).is_ok(), "{shown}");
             }
             14 => self.make_own(round),
             _ => self.write_slot(round),
