@@ -287,7 +287,7 @@ pub fn guests_can_run() -> bool {
     ONCE.get_or_init(|| {
         let create = || {
             let mut command = outcrop();
-            command.args(["kit", "create", "--arch", &guest_arch(), "--if-missing"]);
+            command.args(["kit", "create", "--arch", &guest_arch(), "--if-outdated"]);
             command
         };
         let made = run(&mut create());

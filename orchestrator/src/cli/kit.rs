@@ -59,6 +59,10 @@ pub struct Create {
     /// Do nothing if the architecture has a whole kit, and make a damaged one whole again
     #[arg(long)]
     if_missing: bool,
+
+    /// As --if-missing, but replace a kit that a program with another recipe made, too
+    #[arg(long, conflicts_with_all = ["if_missing", "lock"])]
+    if_outdated: bool,
 }
 
 pub fn run(command: &Command) -> CommandResult {
@@ -77,14 +81,18 @@ pub fn run(command: &Command) -> CommandResult {
 
 fn create(kits: &Kits, arguments: &Create) -> CommandResult {
     let mut damaged = None;
-    if arguments.if_missing
+    if (arguments.if_missing || arguments.if_outdated)
         && let Ok(present) = kits.current(&arguments.arch)
     {
+        let outdated = present.is_outdated();
         match present.check() {
+            Ok(()) if outdated && arguments.if_outdated => {}
             Ok(()) => return Ok(()),
             Err(error) => log::warn!("{error}"),
         }
-        damaged = Some(present.lock().clone());
+        if !outdated {
+            damaged = Some(present.lock().clone());
+        }
     }
     let lock = match &arguments.lock {
         None => damaged,
@@ -131,13 +139,16 @@ fn list(kits: &Kits, json: bool) -> CommandResult {
             let line = serde_json::json!({
                 "architecture": architecture, "id": kit.id(), "current": current,
                 "packages": kit.packages().len(), "kernel": kit.lock().kernel.version,
+                "outdated": kit.is_outdated(),
             });
             output::print(&line)?;
         } else {
             let mark = if current { "*" } else { " " };
             let kernel = &kit.lock().kernel.version;
+            let age =
+                if kit.is_outdated() { ", made by a program with another recipe" } else { "" };
             output::print(format_args!(
-                "{mark} {architecture} {} kernel {kernel}",
+                "{mark} {architecture} {} kernel {kernel}{age}",
                 kit.short_id()
             ))?;
         }

@@ -269,6 +269,25 @@ fn locks_of_another_recipe_or_architecture_and_lost_packages_are_refused() {
     assert!(matches!(create(lock), Error::NoDebianArchive { .. }));
 }
 
+#[test]
+fn a_damaged_kit_of_another_recipe_is_to_be_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kits, lock) = offline_kit(directory.path(), &borrowed(&builtin_kernel()));
+    let kit = kits.create("x86_64", &with_lock(lock.clone()), &mut |_| ()).unwrap();
+    let told = |kit: &Kit| kit.damaged("its kernel", "gone").to_string();
+    assert!(!kit.is_outdated());
+    assert!(told(&kit).contains("kit create --arch x86_64 --lock /"), "{}", told(&kit));
+    let other = Lock { recipe: "00".repeat(32), ..lock };
+    fs::write(kit.directory().join(LOCK_FILE), other.render()).unwrap();
+    let kit = kits.current("x86_64").unwrap();
+    assert!(kit.is_outdated());
+    assert!(
+        told(&kit).ends_with("new kit with: outcrop kit create --arch x86_64"),
+        "{}",
+        told(&kit)
+    );
+}
+
 /// Set `OUTCROP_TEST_KITS` to keep the downloads between runs.
 #[test]
 fn the_host_s_archives_give_a_kit() {

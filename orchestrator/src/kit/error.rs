@@ -74,11 +74,8 @@ pub enum Error {
     #[error("package {package} has no module {module}, which a guest needs{}", needed_by.as_ref().map(|by| format!(" (for {by})")).unwrap_or_default())]
     MissingModule { package: String, module: String, needed_by: Option<String> },
 
-    #[error(
-        "the kit for {architecture} is damaged: {part}: {problem}; make it whole again \
-         with: outcrop kit create --arch {architecture} --lock {}", lock.display()
-    )]
-    Damaged { architecture: String, part: String, problem: String, lock: PathBuf },
+    #[error("the kit for {architecture} is damaged: {part}: {problem}; {remedy}")]
+    Damaged { architecture: String, part: String, problem: String, remedy: String },
 
     #[error("package {package}: {problem}")]
     Package { package: String, problem: String },

@@ -231,8 +231,29 @@ impl Kit {
             architecture: self.architecture.name.clone(),
             part: part.to_owned(),
             problem: problem.to_string(),
-            lock: self.directory.join(LOCK_FILE),
+            remedy: self.remedy(),
         }
+    }
+
+    /// What a person does about damage: the same kit again where this program can make it.
+    pub fn remedy(&self) -> String {
+        let arch = &self.architecture.name;
+        if self.is_outdated() {
+            return format!(
+                "it was made by a program with another recipe, so make a new kit with: \
+                 outcrop kit create --arch {arch}"
+            );
+        }
+        let lock = self.directory.join(LOCK_FILE);
+        format!(
+            "make it whole again with: outcrop kit create --arch {arch} --lock {}",
+            lock.display()
+        )
+    }
+
+    /// Whether the kit was made by a program with another recipe. It can be used, not made again.
+    pub fn is_outdated(&self) -> bool {
+        base::recipe_digest(&self.architecture, &self.lock.packages) != self.lock.recipe
     }
 
     /// The base layer's topmost nodes.

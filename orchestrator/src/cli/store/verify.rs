@@ -153,7 +153,7 @@ fn damaged_kit(damaged: &DamagedKit, fates: &BTreeMap<PathBuf, bool>) -> Command
     let with_fate = |removed: bool| {
         packages.iter().filter(|path| fates.get(*path).is_some_and(|fate| *fate == removed)).count()
     };
-    let (name, lock) = (&kit.architecture().name, kit.directory().join("kit.lock"));
+    let name = &kit.architecture().name;
     let mut message = format!(
         "{} of kit {name} {} cannot be used",
         counted(packages.len() as u64, "package", "packages"),
@@ -166,10 +166,7 @@ fn damaged_kit(damaged: &DamagedKit, fates: &BTreeMap<PathBuf, bool>) -> Command
             message.push_str(&format!(", {count} {fate}"));
         }
     }
-    CommandError::build(message).hint(format!(
-        "make it whole again with: outcrop kit create --arch {name} --lock {}",
-        lock.display()
-    ))
+    CommandError::build(message).hint(kit.remedy())
 }
 
 /// Several errors as one.
