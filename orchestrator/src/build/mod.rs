@@ -15,6 +15,7 @@ pub mod progress;
 pub mod queue;
 mod report;
 mod run;
+pub mod schedule;
 pub mod shell;
 mod strip;
 mod synthetic;

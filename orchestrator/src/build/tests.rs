@@ -1,2 +1,3 @@
 mod gather;
 mod queue;
+mod schedule;

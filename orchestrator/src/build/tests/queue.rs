@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use crate::build::queue::{Queue, Task};
 
-fn task(dependencies: &[usize], seconds: f64) -> Task {
+pub(super) fn task(dependencies: &[usize], seconds: f64) -> Task {
     Task { dependencies: dependencies.to_vec(), seconds }
 }
 
@@ -28,7 +28,7 @@ fn a_failure_takes_its_dependents_along_and_nothing_else() {
     assert_eq!(queue.start_next(), None);
 }
 
-fn graphs() -> impl Strategy<Value = Vec<Task>> {
+pub(super) fn graphs() -> impl Strategy<Value = Vec<Task>> {
     prop::collection::vec((prop::collection::vec(0usize..40, 0..4), 0.0f64..9.0), 0..40).prop_map(
         |rows| {
             rows.into_iter()
