@@ -34,6 +34,9 @@ pub struct Config {
     /// Memory of a guest that builds, in MiB.
     #[serde(default, deserialize_with = "memory")]
     pub memory: Option<u32>,
+    /// Memory of all guests of a build together, in MiB, unless `--memory-budget` says otherwise.
+    #[serde(default)]
+    pub memory_budget: Option<u64>,
     /// How guests reach their sysroots, unless `--transport` says otherwise.
     #[serde(default)]
     pub transport: Option<TransportChoice>,
@@ -66,6 +69,7 @@ impl Config {
         config.aliases.extend(own.aliases);
         config.guests = own.guests.or(config.guests);
         config.memory = own.memory.or(config.memory);
+        config.memory_budget = own.memory_budget.or(config.memory_budget);
         config.transport = own.transport.or(config.transport);
         config.compile = own.compile.or(config.compile);
         config.distcc_servers = own.distcc_servers.or(config.distcc_servers);

@@ -5,11 +5,13 @@
 //! ```
 
 mod chunk;
+pub mod durations;
 mod error;
 pub mod event;
 pub mod failed;
 pub mod gather;
 mod log;
+mod places;
 pub mod plan;
 pub mod progress;
 pub mod queue;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::chunk::ChunkJob;
+use super::durations::{self, Durations};
 use super::error::{BuildError, Result};
 use super::gather::{Gathered, Source};
-use super::queue::Task;
+use super::queue::{Queue, Task};
+use super::schedule::makespan;
 use super::system::{SystemChunk, SystemJob};
 use crate::definitions::{
     Arch, BuildSystemChoice, Chunk, Component, ComponentId, Definitions, EnvironmentInputs, Step,
@@ -15,9 +17,6 @@ use crate::graph::Graph;
 use crate::keys::{KeyContext, Keys, SourceIdentity};
 use crate::sources::ResolvedSource;
 use crate::store::{Key, Store};
-
-/// Seconds that a component is expected to take if it was never built here.
-const UNKNOWN_DURATION: f64 = 120.0;
 
 /// Strips what was installed, where commands of the chunk count on finding it stripped: then the
 /// guest must do it. Each file is stripped in place, so a second run changes nothing.
@@ -40,6 +39,8 @@ pub struct Planned {
     /// The component's path.
     pub component: String,
     pub key: Key,
+    /// Seconds that it took the last time; `None` if nothing like it was built here.
+    pub expected: Option<f64>,
     pub work: Work,
 }
 
@@ -103,6 +104,16 @@ pub struct Plan {
     pub tasks: Vec<Task>,
 }
 
+/// What a plan is expected to take, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    pub seconds: f64,
+    /// With any number of guests.
+    pub critical_path: f64,
+    /// Components that no artifact tells a duration of; each counts as [`durations::UNKNOWN`].
+    pub unknown: usize,
+}
+
 impl Plan {
     pub fn new(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Plan> {
         let builder = Builder { inquiry, resolved };
@@ -121,8 +132,10 @@ impl Plan {
             }
             pending.extend(builder.needs(id).into_iter().filter(|id| !components.contains(id)));
         }
-        let durations =
-            if wanted.is_empty() { HashMap::new() } else { earlier_durations(inquiry.store)? };
+        let durations = match wanted.is_empty() {
+            true => Durations::default(),
+            false => Durations::of_store(inquiry.store)?,
+        };
         let mut planned = Vec::new();
         let mut tasks = Vec::new();
         let mut numbers: HashMap<ComponentId, usize> = HashMap::new();
@@ -130,10 +143,10 @@ impl Plan {
             let Some(component) = inquiry.definitions.get(id) else { continue };
             let dependencies =
                 builder.needs(id).iter().filter_map(|id| numbers.get(id).copied()).collect();
-            let seconds = durations.get(&component.name).copied().unwrap_or(UNKNOWN_DURATION);
+            let expected = durations.expected(component, inquiry.arch.name);
             numbers.insert(id, planned.len());
-            tasks.push(Task { dependencies, seconds });
-            planned.push(builder.planned(id, component)?);
+            tasks.push(Task { dependencies, seconds: expected.unwrap_or(durations::UNKNOWN) });
+            planned.push(Planned { expected, ..builder.planned(id, component)? });
         }
         let cached = components.len().saturating_sub(planned.len());
         Ok(Plan { components: components.len(), cached, planned, tasks })
@@ -141,6 +154,16 @@ impl Plan {
 }
 
 impl Plan {
+    /// What the whole plan is expected to take with so many guests.
+    pub fn forecast(&self, guests: usize) -> Forecast {
+        let seconds = |task: usize| self.tasks.get(task).map_or(0.0, |task| task.seconds);
+        Forecast {
+            seconds: makespan(&self.tasks, guests, seconds),
+            critical_path: Queue::new(&self.tasks).critical_path(),
+            unknown: self.planned.iter().filter(|planned| planned.expected.is_none()).count(),
+        }
+    }
+
     /// The job that builds the target itself, whether or not the store has it.
     pub fn job(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Planned> {
         let component = inquiry
@@ -152,20 +175,6 @@ impl Plan {
             })?;
         Builder { inquiry, resolved }.planned(resolved.target, component)
     }
-}
-
-/// Seconds that the newest artifact of each name took.
-fn earlier_durations(store: &Store) -> Result<HashMap<String, f64>> {
-    let mut newest: HashMap<String, (u64, f64)> = HashMap::new();
-    for key in store.keys()? {
-        if let Some(info) = store.describe(&key)? {
-            let entry = newest.entry(info.name).or_insert((0, UNKNOWN_DURATION));
-            if info.created >= entry.0 {
-                *entry = (info.created, info.duration);
-            }
-        }
-    }
-    Ok(newest.into_iter().map(|(name, (_, seconds))| (name, seconds)).collect())
 }
 
 struct Builder<'a> {
@@ -206,7 +215,7 @@ impl Builder<'_> {
             Some(chunk) => Work::Chunk(Box::new(self.chunk_job(id, component, chunk, &key)?)),
             None => Work::System(Box::new(self.system_job(id, component, &key)?)),
         };
-        Ok(Planned { component: component.path.clone(), key, work })
+        Ok(Planned { component: component.path.clone(), key, expected: None, work })
     }
 
     fn keys_of(&self, ids: &[ComponentId]) -> Result<Vec<Key>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
-use super::event::{Event, Observer, human_duration};
+use super::event::{Event, Observer, human_duration, rough_duration};
 use crate::output;
 use crate::words::counted;
 
@@ -50,14 +50,27 @@ impl Observer for Lines {
     }
 }
 
+/// What the whole build is expected to take; `None` where too little is known.
+fn forecast(event: &Event) -> Option<String> {
+    let &Event::Planned { to_build, guests, seconds, unknown, .. } = event else { return None };
+    // Mostly guesses would look like knowledge.
+    if unknown.saturating_mul(2) > to_build || to_build == 0 {
+        return None;
+    }
+    let guests = counted(guests as u64, "guest", "guests");
+    Some(format!("about {} with {guests}", rough_duration(seconds)))
+}
+
 /// The calm line of an event, with the counts brought up to date; `None` where it deserves none.
 fn line_of(event: &Event, counts: &mut Counts) -> Option<String> {
     match event {
-        Event::Planned { components, cached, to_build } => {
+        Event::Planned { components, cached, to_build, .. } => {
             *counts = Counts { done: 0, total: *to_build };
             let components = counted(*components as u64, "component", "components");
-            Some(format!("{components}: {cached} cached, {to_build} to build"))
+            let forecast = forecast(event).map(|text| format!(", {text}")).unwrap_or_default();
+            Some(format!("{components}: {cached} cached, {to_build} to build{forecast}"))
         }
+        Event::Progress { .. } => None,
         Event::Notice { text } => Some(text.clone()),
         Event::Fetching { component, source } => Some(format!("{component}: fetching {source}")),
         Event::SourceMissing { component, reason } => {
@@ -101,6 +114,9 @@ struct LiveState {
     counts: Counts,
     /// Not before it is known what is to be built: a shell has the terminal for itself.
     total: Option<ProgressBar>,
+    /// Of the plan: what was cached, and how many guests there may be at once.
+    cached: usize,
+    guests: usize,
     running: BTreeMap<String, Running>,
 }
 
@@ -112,13 +128,21 @@ struct Running {
 
 impl Live {
     pub fn new() -> Self {
-        let state = LiveState { counts: Counts::default(), total: None, running: BTreeMap::new() };
+        let state = LiveState {
+            counts: Counts::default(),
+            total: None,
+            cached: 0,
+            guests: 0,
+            running: BTreeMap::new(),
+        };
         Live { bars: MultiProgress::new(), state: Mutex::new(state) }
     }
 
     fn plan(&self, state: &mut LiveState, to_build: usize) {
         let total = ProgressBar::new(to_build as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}{msg}")
+        {
             total.set_style(style);
         }
         // Adding a bar draws it.
@@ -146,6 +170,27 @@ impl Live {
     }
 }
 
+/// What stands behind the bar of a build: what is left, guests, cache hits, failures.
+fn standing(event: &Event, cached: usize, guests: usize) -> String {
+    let &Event::Progress { failed, running, waiting, seconds_left, critical_path, .. } = event
+    else {
+        return String::new();
+    };
+    let mut text = format!("; about {} left", rough_duration(seconds_left));
+    if seconds_left > critical_path {
+        text += &format!(" (longest chain {})", rough_duration(critical_path));
+    }
+    text += &format!("; {running} of {}", counted(guests as u64, "guest", "guests"));
+    if waiting > 0 {
+        text += &format!(", {waiting} built by other processes");
+    }
+    text += &format!("; {cached} cached");
+    if failed > 0 {
+        text += &format!("; {failed} FAILED");
+    }
+    text
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self::new()
@@ -157,7 +202,16 @@ impl Observer for Live {
         let mut state = self.state.lock();
         match &event {
             Event::Planned { to_build: 0, .. } => {}
-            Event::Planned { to_build, .. } => self.plan(&mut state, *to_build),
+            Event::Planned { to_build, cached, guests, .. } => {
+                (state.cached, state.guests) = (*cached, *guests);
+                self.plan(&mut state, *to_build);
+            }
+            Event::Progress { .. } => {
+                if let Some(total) = &state.total {
+                    total.set_message(standing(&event, state.cached, state.guests));
+                }
+                return;
+            }
             Event::Started { component, .. } => {
                 self.begin(&mut state, component);
                 return;

@@ -52,7 +52,24 @@ struct Entry {
     state: State,
     missing: usize,
     dependents: Vec<TaskId>,
+    seconds: f64,
     rank: f64,
+}
+
+/// What is left of a plan, as far as durations are known.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Left {
+    /// Seconds of the longest chain of unfinished tasks.
+    pub critical_path: f64,
+    /// Seconds of all unfinished tasks, one after the other.
+    pub work: f64,
+}
+
+impl Left {
+    /// Seconds that at least pass with so many guests.
+    pub fn seconds(&self, guests: usize) -> f64 {
+        self.critical_path.max(self.work / guests.max(1) as f64)
+    }
 }
 
 /// A ready queue over tasks numbered in topological order: each depends on lower numbers only.
@@ -78,6 +95,7 @@ impl Queue {
                 state: State::Waiting,
                 missing,
                 dependents: Vec::new(),
+                seconds: task.seconds.max(0.0),
                 rank: task.seconds.max(0.0),
             });
         }
@@ -136,13 +154,24 @@ impl Queue {
         lost
     }
 
-    /// Seconds that the longest chain of unfinished tasks is expected to take.
+    /// What is left, where running tasks have run for `elapsed` seconds.
+    pub fn left(&self, elapsed: impl Fn(TaskId) -> f64) -> Left {
+        let mut left = Left::default();
+        for (task, entry) in self.entries.iter().enumerate() {
+            let passed = match entry.state {
+                State::Waiting => 0.0,
+                State::Running => elapsed(task).clamp(0.0, entry.seconds),
+                State::Done | State::Lost => continue,
+            };
+            left.critical_path = left.critical_path.max(entry.rank - passed);
+            left.work += entry.seconds - passed;
+        }
+        left
+    }
+
+    /// Seconds that the longest chain of unfinished tasks takes, running ones from their start.
     pub fn critical_path(&self) -> f64 {
-        self.entries
-            .iter()
-            .filter(|entry| matches!(entry.state, State::Waiting | State::Running))
-            .map(|entry| entry.rank)
-            .fold(0.0, f64::max)
+        self.left(|_| 0.0).critical_path
     }
 }
 

@@ -1,9 +1,9 @@
 //! Carrying out a plan: several guests at once, one lock for each key, failures as asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
@@ -12,14 +12,12 @@ use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
 use super::log::BuildLog;
+use super::places::{Place, Places, Turn};
 use super::plan::{Plan, Planned, Work};
 use super::queue::{Queue, TaskId};
 use super::system;
 use super::workshop::Workshop;
-use crate::store::{Artifact, KeyLock};
-
-/// How often a lock that another process holds is tried again.
-const LOCK_INTERVAL: Duration = Duration::from_millis(250);
+use crate::store::{Artifact, Key};
 
 #[derive(Debug, Clone, Copy)]
 pub struct RunOptions {
@@ -54,105 +52,188 @@ impl Failure {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub built: Vec<String>,
+    /// Waited for, and taken from other processes.
+    pub built_elsewhere: Vec<String>,
     pub failures: Vec<Failure>,
     /// Not tried, because they need something that failed or the run was ended early.
     pub skipped: Vec<String>,
 }
 
+/// What a task came to.
+enum Attempt {
+    Built,
+    /// Another process built it meanwhile.
+    BuiltElsewhere,
+    /// The run ended while another process was at work on it.
+    NotTried,
+}
+
 /// What one task ended with.
-type Ended = (TaskId, Result<(), Box<Failure>>);
+type Ended = (TaskId, Result<Attempt, Box<Failure>>);
 
 /// Builds everything that is planned. Dropping the future kills all guests; what was published
 /// stays.
 pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Outcome {
-    let mut queue = Queue::new(&plan.tasks);
-    let names: Vec<String> = plan.planned.iter().map(|p| p.component.clone()).collect();
-    let mut jobs: HashMap<TaskId, Planned> = plan.planned.into_iter().enumerate().collect();
-    let mut running: JoinSet<Ended> = JoinSet::new();
-    let mut outcome = Outcome::default();
-    let name_of = |task: TaskId| names.get(task).cloned().unwrap_or_default();
-    let mut done = vec![false; names.len()];
+    let mut run = Run::new(workshop, plan, options);
     loop {
-        let may_start = options.keep_going || outcome.failures.is_empty();
-        while may_start && running.len() < options.guests.max(1) {
-            let Some(task) = queue.start_next() else { break };
-            if let Some(planned) = jobs.remove(&task) {
-                let workshop = workshop.clone();
-                running.spawn(async move { (task, build_one(&workshop, planned).await) });
-            }
-        }
-        match running.join_next().await {
-            None => break,
-            Some(Ok((task, result))) => {
-                if let Some(done) = done.get_mut(task) {
-                    *done = true;
+        run.start_what_can();
+        tokio::select! {
+            ended = run.running.join_next() => match ended {
+                None => break,
+                Some(Ok((task, result))) => run.ended(task, result),
+                // A worker that panicked: nothing more can be known about its task.
+                Some(Err(error)) => {
+                    let error = BuildError::Worker(error.to_string());
+                    run.failed(Failure::without_build("a worker".to_owned(), error));
                 }
-                match result {
-                    Ok(()) => {
-                        queue.finished(task);
-                        outcome.built.push(name_of(task));
-                    }
-                    Err(failure) => {
-                        queue.failed(task);
-                        outcome.failures.push(*failure);
-                    }
-                }
-            }
-            // A worker that panicked: nothing more can be known about its task.
-            Some(Err(error)) => {
-                let error = BuildError::Worker(error.to_string());
-                outcome.failures.push(Failure::without_build("a worker".to_owned(), error));
-            }
+            },
+            () = run.places.given_back() => {}
         }
+        run.tell_progress();
     }
-    let untried = names.iter().zip(&done).filter(|(_, done)| !**done);
-    outcome.skipped = untried.map(|(name, _)| name.clone()).collect();
-    outcome
+    run.outcome()
 }
 
-async fn build_one(workshop: &Workshop, planned: Planned) -> Result<(), Box<Failure>> {
-    let Planned { component, key, work } = planned;
-    let log_path = workshop.store.log_path(&key);
+/// A plan that is being carried out.
+struct Run {
+    workshop: Arc<Workshop>,
+    options: RunOptions,
+    queue: Queue,
+    /// What has not begun.
+    jobs: HashMap<TaskId, Planned>,
+    names: Vec<String>,
+    begun: HashMap<TaskId, Instant>,
+    done: HashSet<TaskId>,
+    running: JoinSet<Ended>,
+    places: Arc<Places>,
+    outcome: Outcome,
+}
+
+impl Run {
+    fn new(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Run {
+        Run {
+            workshop,
+            options,
+            queue: Queue::new(&plan.tasks),
+            names: plan.planned.iter().map(|planned| planned.component.clone()).collect(),
+            jobs: plan.planned.into_iter().enumerate().collect(),
+            begun: HashMap::new(),
+            done: HashSet::new(),
+            running: JoinSet::new(),
+            places: Arc::new(Places::new(options.guests)),
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn start_what_can(&mut self) {
+        while self.options.keep_going || self.outcome.failures.is_empty() {
+            let Some(place) = self.places.take() else { break };
+            let Some(task) = self.queue.start_next() else { break };
+            let Some(planned) = self.jobs.remove(&task) else { continue };
+            self.begun.insert(task, Instant::now());
+            let (workshop, places) = (self.workshop.clone(), self.places.clone());
+            self.running
+                .spawn(async move { (task, build_one(&workshop, planned, &places, place).await) });
+        }
+    }
+
+    fn ended(&mut self, task: TaskId, result: Result<Attempt, Box<Failure>>) {
+        let name = self.names.get(task).cloned().unwrap_or_default();
+        match result {
+            Ok(Attempt::NotTried) => return,
+            Ok(Attempt::Built) => self.outcome.built.push(name),
+            Ok(Attempt::BuiltElsewhere) => self.outcome.built_elsewhere.push(name),
+            Err(failure) => {
+                self.done.insert(task);
+                self.queue.failed(task);
+                return self.failed(*failure);
+            }
+        }
+        self.done.insert(task);
+        self.queue.finished(task);
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.outcome.failures.push(failure);
+        if !self.options.keep_going {
+            self.places.end();
+        }
+    }
+
+    fn tell_progress(&self) {
+        let passed =
+            |task: TaskId| self.begun.get(&task).map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+        let left = self.queue.left(passed);
+        let running = self.places.taken();
+        let failed = self.outcome.failures.len();
+        self.workshop.observer.observe(Event::Progress {
+            done: self.done.len().saturating_sub(failed),
+            failed,
+            to_build: self.names.len(),
+            running,
+            waiting: self.running.len().saturating_sub(running),
+            seconds_left: left.seconds(self.options.guests),
+            critical_path: left.critical_path,
+        });
+    }
+
+    fn outcome(mut self) -> Outcome {
+        let untried = self.names.iter().enumerate().filter(|(task, _)| !self.done.contains(task));
+        self.outcome.skipped = untried.map(|(_, name)| name.clone()).collect();
+        self.outcome
+    }
+}
+
+async fn build_one(
+    workshop: &Workshop,
+    planned: Planned,
+    places: &Places,
+    place: Place,
+) -> Result<Attempt, Box<Failure>> {
+    let Planned { component, key, work, .. } = planned;
     let started = Instant::now();
     let mut tail = Vec::new();
-    match attempt(workshop, &component, &key, &work, &mut tail).await {
-        Ok(artifact) => {
+    let wait = || workshop.notice(format!("{component}: another process builds it; waiting"));
+    let turn = places.turn(&workshop.store, &key, place, wait).await;
+    let result = match turn {
+        Ok(Turn::Over) => return Ok(Attempt::NotTried),
+        Ok(Turn::Built(artifact)) => Ok((Attempt::BuiltElsewhere, artifact)),
+        Ok(Turn::Ours(_lock, _place)) => build(workshop, &component, &key, &work, &mut tail)
+            .await
+            .map(|artifact| (Attempt::Built, artifact)),
+        Err(error) => Err(error),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    match result {
+        Ok((attempt, artifact)) => {
             failed::forget(workshop, &key);
-            workshop.observer.observe(Event::Finished {
-                component,
-                key: key.to_string(),
-                seconds: started.elapsed().as_secs_f64(),
-                bytes: artifact.info.size,
-            });
-            Ok(())
+            let (key, bytes) = (key.to_string(), artifact.info.size);
+            workshop.observer.observe(Event::Finished { component, key, seconds, bytes });
+            Ok(attempt)
         }
         Err(error) => {
+            let log = workshop.store.log_path(&key);
             workshop.observer.observe(Event::Failed {
                 component: component.clone(),
                 key: key.to_string(),
-                seconds: started.elapsed().as_secs_f64(),
+                seconds,
                 reason: error.to_string(),
-                log: log_path.display().to_string(),
+                log: log.display().to_string(),
             });
             let tree_is_kept = workshop.store.failed_path(&key).is_dir();
-            let (key, log) = (key.to_string(), log_path);
+            let key = key.to_string();
             Err(Box::new(Failure { component, key, error, log, tail, tree_is_kept }))
         }
     }
 }
 
-async fn attempt(
+async fn build(
     workshop: &Workshop,
     component: &str,
-    key: &crate::store::Key,
+    key: &Key,
     work: &Work,
     tail: &mut Vec<String>,
 ) -> Result<Artifact> {
-    let _lock = lock(workshop, component, key).await?;
-    // Somebody else may have built it while we waited.
-    if let Some(artifact) = workshop.store.held_artifact(key)? {
-        return Ok(artifact);
-    }
     let started = Event::Started { component: component.to_owned(), key: key.to_string() };
     workshop.observer.observe(started);
     let mut log = BuildLog::create(&workshop.store.log_path(key))?;
@@ -171,19 +252,4 @@ async fn attempt(
     }
     log.finish();
     result
-}
-
-/// Waits for the lock of a key without holding a thread: an interrupted build must not wait on.
-async fn lock(workshop: &Workshop, component: &str, key: &crate::store::Key) -> Result<KeyLock> {
-    let mut told = false;
-    loop {
-        if let Some(lock) = workshop.store.try_lock(key)? {
-            return Ok(lock);
-        }
-        if !told {
-            told = true;
-            workshop.notice(format!("{component}: another process builds it; waiting"));
-        }
-        tokio::time::sleep(LOCK_INTERVAL).await;
-    }
 }

@@ -17,7 +17,7 @@ use crate::kit::Kit;
 use crate::store::{Artifact, Key, Store};
 
 /// Memory of a guest that builds, in MiB; the compilers run on the host.
-const GUEST_MEMORY: u32 = 1024;
+pub const GUEST_MEMORY: u32 = 1024;
 
 /// What all builds of one run share.
 pub struct Workshop {

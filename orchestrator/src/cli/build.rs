@@ -24,6 +24,7 @@ use super::guests::{self, GuestWishes};
 use super::interrupt::run_interruptible;
 use super::printable::{printable, printable_lines};
 use super::project::{Project, exit_of};
+use super::room::Room;
 
 /// Build a system, a stratum or a chunk, with everything that it needs
 ///
@@ -41,6 +42,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N",
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_GUESTS as u64))]
     guests: Option<usize>,
+
+    /// Memory of all guests together, in MiB: as many run at once as fit
+    #[arg(long, value_name = "MIB")]
+    memory_budget: Option<u64>,
 
     /// How guests reach their sysroots
     #[arg(long, value_enum, value_name = "TRANSPORT")]
@@ -95,14 +100,23 @@ async fn build(
         true => Some(resolved.key(resolved.target)?.to_string()),
         false => None,
     };
+    let room = Room::new(&project.config, arguments.guests, arguments.memory_budget)?;
+    let guests = room.guests;
+    let forecast = plan.forecast(guests);
     observer.observe(Event::Planned {
         components: plan.components,
         cached: plan.cached,
         to_build: plan.planned.len(),
+        guests,
+        seconds: forecast.seconds,
+        critical_path: forecast.critical_path,
+        unknown: forecast.unknown,
     });
     let mut outcome = Outcome::default();
     if !plan.planned.is_empty() {
-        let guests = arguments.guests.or(project.config.guests).unwrap_or_else(default_guests);
+        if let Some(text) = room.notice {
+            observer.observe(Event::Notice { text });
+        }
         let options = RunOptions { guests, keep_going: arguments.keep_going };
         let wishes = GuestWishes::new(&project.config, arguments.transport, arguments.compile);
         let workshop = guests::workshop(&context, kit, observer, wishes).await?;
@@ -140,11 +154,6 @@ fn resolve(
     Ok((resolved, missing))
 }
 
-/// One guest for each processor: a guest has one, and its compiles run on the host besides.
-fn default_guests() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 fn report(
     arguments: &Arguments,
     key: Option<&str>,
@@ -161,6 +170,7 @@ fn report(
         let result = serde_json::json!({
             "key": key,
             "built": outcome.built,
+            "built_elsewhere": outcome.built_elsewhere,
             "failed": outcome.failures.iter().map(|f| &f.component).collect::<Vec<_>>(),
             "skipped": outcome.skipped,
             "seconds": took.as_secs_f64(),
@@ -170,7 +180,7 @@ fn report(
         written = output::print(key);
     }
     let Some(first) = outcome.failures.first() else {
-        output::say(format_args!("{} built in {}", outcome.built.len(), human_duration(took)));
+        output::say(summary(outcome, took));
         return Ok(written?);
     };
     if !outcome.skipped.is_empty() {
@@ -202,6 +212,14 @@ fn report(
         kept.component,
         arguments.target.definitions.definitions.display()
     )))
+}
+
+fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
+    let elsewhere = match outcome.built_elsewhere.len() {
+        0 => String::new(),
+        count => format!(", {count} by other processes"),
+    };
+    format!("{} built{elsewhere} in {}", outcome.built.len(), human_duration(took))
 }
 
 /// Lines that are shown of a command that failed.

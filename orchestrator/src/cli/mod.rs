@@ -22,6 +22,7 @@ mod mount;
 mod overlaps;
 mod printable;
 mod project;
+mod room;
 mod shell;
 mod size;
 mod source;

@@ -1,17 +1,27 @@
 //! `outcrop status`: what of a target is built, and what a build would do.
 
+use std::collections::HashMap;
+
+use clap::builder::RangedU64ValueParser;
+
 use super::context::{Context, TargetArguments};
 use super::error::CommandResult;
 use super::project::{Project, tell_fetching};
+use super::room::Room;
+use crate::build::durations::UNKNOWN;
+use crate::build::event::rough_duration;
+use crate::build::plan::{Forecast, Planned};
+use crate::config::MOST_GUESTS;
 use crate::definitions::Detail;
 use crate::output;
 use crate::store::Key;
+use crate::words::counted;
 
 /// Show what of a target the store has, and what a build would build
 ///
 /// In building order: `built`, `to build`, `failed` (to build, and the last try failed) and `unused`
-/// (not built, and not needed because what is made from it is there). Sources that the store lacks
-/// are fetched, because keys cover them.
+/// (not built, and not needed because what is made from it is there); of what is to be built, how long
+/// it took the last time. Sources that the store lacks are fetched, because keys cover them.
 ///
 /// Example: outcrop status minimal-x86_64 --definitions examples/minimal
 #[derive(clap::Args)]
@@ -23,6 +33,11 @@ pub struct Arguments {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+
+    /// Guests at once that the estimate is for
+    #[arg(long, value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_GUESTS as u64))]
+    guests: Option<usize>,
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
@@ -31,6 +46,8 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let kit = project.kit(&context)?;
     let resolved = project.resolve(&context, &kit, &tell_fetching)?;
     let plan = project.plan(&context, &kit, &resolved)?;
+    let planned: HashMap<&Key, &Planned> =
+        plan.planned.iter().map(|planned| (&planned.key, planned)).collect();
     let mut built = 0usize;
     for &id in resolved.graph.order() {
         let Some(component) = project.definitions.get(id) else { continue };
@@ -39,20 +56,42 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             continue;
         }
         let key = resolved.key(id)?;
-        let planned = plan.planned.iter().any(|planned| planned.key == key);
-        let state = state(&context, &key, planned)?;
+        let planned = planned.get(&key);
+        let state = state(&context, &key, planned.is_some())?;
+        let expected = planned.and_then(|planned| planned.expected);
         built = built.saturating_add(usize::from(state == "built"));
         if arguments.json {
             let line = serde_json::json!({
                 "component": component.path, "key": key.to_string(), "state": state,
+                "seconds": expected,
             });
             output::print(&line)?;
         } else {
-            output::print(format_args!("{state:8} {}", component.path))?;
+            let expected = expected.map(|seconds| format!(", {}", rough_duration(seconds)));
+            let expected = expected.unwrap_or_default();
+            output::print(format_args!("{state:8} {}{expected}", component.path))?;
         }
     }
     output::say(format_args!("{built} built, {} to build", plan.planned.len()));
+    if !plan.planned.is_empty() {
+        let guests = Room::new(&project.config, arguments.guests, None)?.guests;
+        output::say(estimate(&plan.forecast(guests), guests));
+    }
     Ok(())
+}
+
+fn estimate(forecast: &Forecast, guests: usize) -> String {
+    let guests = counted(guests as u64, "guest", "guests");
+    let mut text = format!("about {} with {guests}", rough_duration(forecast.seconds));
+    if forecast.seconds > forecast.critical_path {
+        let chain = rough_duration(forecast.critical_path);
+        text += &format!("; the longest chain takes {chain} with any number");
+    }
+    if forecast.unknown > 0 {
+        let guess = rough_duration(UNKNOWN);
+        text += &format!("; {} never built here, taken for {guess} each", forecast.unknown);
+    }
+    text
 }
 
 fn state(context: &Context, key: &Key, planned: bool) -> CommandResult<&'static str> {
