@@ -27,6 +27,11 @@ impl Own {
         Own { scratch, definitions }
     }
 
+    /// Replaces the definitions.
+    pub fn define(&mut self, chunks: &[(&str, &[&str], &str)]) {
+        self.definitions = tree(&self.scratch, chunks);
+    }
+
     pub fn store(&self) -> PathBuf {
         self.scratch.join("store")
     }
