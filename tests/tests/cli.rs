@@ -14,7 +14,7 @@ use outcrop_tests::samples::Sampled;
 use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, wait_until};
 
 /// Every command and subcommand that people see.
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 31] = [
     &["mount"],
     &["unmount"],
     &["capture"],
@@ -44,6 +44,8 @@ const COMMANDS: [&[&str]; 29] = [
     &["store", "verify"],
     &["store", "gc"],
     &["store", "du"],
+    &["completions"],
+    &["man"],
 ];
 
 /// Commands that only lead to others have no example of their own.
@@ -105,6 +107,46 @@ fn every_command_has_help_with_an_example() {
     }
     let doctor = sampled.outcrop(&["doctor", "--help"]).ok();
     assert!(doctor.stdout.contains("Example: outcrop doctor"));
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    let sampled = Sampled::new();
+    let script = sampled.outcrop(&["completions", "bash"]).ok().stdout;
+    let complete = |words: &str, at: usize| {
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({words}); COMP_CWORD={at}; _outcrop outcrop \"${{COMP_WORDS[{at}]}}\" ''
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let said = run(std::process::Command::new("bash").args(["--norc", "-c", &ask])).ok();
+        said.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete("outcrop sta", 1), ["status"]);
+    assert_eq!(complete("outcrop build --memory", 2), ["--memory-budget"]);
+    assert_eq!(complete("outcrop kit cr", 2), ["create"]);
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let said = sampled.outcrop(&["completions", shell]).ok().stdout;
+        assert!(said.contains("memory-budget"), "{shell}");
+    }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let sampled = Sampled::new();
+    sampled.outcrop(&["man", "pages/man1"]).ok();
+    for command in COMMANDS {
+        let name = format!("outcrop-{}", command.join("-"));
+        let path = sampled.scratch.join(&format!("pages/man1/{name}.1"));
+        let page = std::fs::read_to_string(&path).unwrap();
+        assert!(page.contains(&format!(".TH {name} 1")), "{page}");
+        assert!(
+            page.contains("Example: outcrop ") || GROUPS.contains(&&*command.join(" ")),
+            "{name}"
+        );
+    }
+    assert!(!sampled.scratch.join("pages/man1/outcrop-compile-endpoint.1").exists());
+    sampled.scratch.file("taken", "");
+    sampled.outcrop(&["man", "taken"]).fails(1).says("cannot write pages to taken: ");
 }
 
 #[test]

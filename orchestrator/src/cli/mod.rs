@@ -5,6 +5,7 @@ mod build;
 mod capture;
 mod cat;
 mod compile_endpoint;
+mod completions;
 mod context;
 mod diff;
 mod doctor;
@@ -18,6 +19,7 @@ mod key;
 mod kit;
 mod log;
 mod ls;
+mod man;
 mod mount;
 mod overlaps;
 mod printable;
@@ -79,6 +81,8 @@ enum Command {
     #[command(subcommand)]
     Store(store::Command),
     Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
     #[command(hide = true)]
     CompileEndpoint(compile_endpoint::Arguments),
 }
@@ -141,6 +145,8 @@ fn run(command: Command) -> CommandResult {
         Command::Source(command) => source::run(&command),
         Command::Store(command) => store::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
         // Served before this: it has no errors for people.
         Command::CompileEndpoint(_) => Ok(()),
     }
