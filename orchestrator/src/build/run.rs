@@ -77,6 +77,7 @@ pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Ou
     let mut run = Run::new(workshop, plan, options);
     loop {
         run.start_what_can();
+        run.tell_progress();
         tokio::select! {
             ended = run.running.join_next() => match ended {
                 None => break,
@@ -89,7 +90,6 @@ pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Ou
             },
             () = run.places.given_back() => {}
         }
-        run.tell_progress();
     }
     run.outcome()
 }
