@@ -190,7 +190,7 @@ perl Makefile.PL INSTALLDIRS=perl \
 
 fn built_in_systems() -> BTreeMap<String, BuildSystem> {
     let make_install = r#"make DESTDIR="$DESTDIR" install"#;
-    let table: [(&str, [&str; 3], &[&str]); 6] = [
+    let table: [(&str, [&str; 3], &[&str]); 8] = [
         (MANUAL, ["", "", ""], &[]),
         (
             "autotools",
@@ -212,6 +212,20 @@ fn built_in_systems() -> BTreeMap<String, BuildSystem> {
                 r#"python setup.py install --prefix "$PREFIX" --root "$DESTDIR""#,
             ],
             &["setup.py"],
+        ),
+        (
+            "python3-distutils",
+            [
+                "",
+                "python3 setup.py build",
+                r#"python3 setup.py install --prefix "$PREFIX" --root "$DESTDIR""#,
+            ],
+            &[],
+        ),
+        (
+            "module-build",
+            [r#"perl Build.PL --prefix "$DESTDIR$PREFIX""#, "./Build", "./Build install"],
+            &[],
         ),
         ("cpan", [CPAN_CONFIGURE, "make", make_install], &["Makefile.PL"]),
         (
