@@ -1,6 +1,6 @@
 //! What has to be built for a target: keys, what the store has, and the jobs in order.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::chunk::ChunkJob;
 use super::durations::{self, Durations};
@@ -10,10 +10,11 @@ use super::queue::{Queue, Task};
 use super::schedule::makespan;
 use super::system::{SystemChunk, SystemJob};
 use crate::definitions::{
-    Arch, BuildSystemChoice, Chunk, Component, ComponentId, Definitions, EnvironmentInputs, Step,
-    StepName, environment,
+    Arch, BuildSystemChoice, Chunk, Component, ComponentId, Definitions, Detail, EnvironmentInputs,
+    Step, StepName, environment,
 };
 use crate::graph::Graph;
+use crate::graph::reach::{ComponentSet, Reach};
 use crate::keys::{KeyContext, Keys, SourceIdentity};
 use crate::sources::ResolvedSource;
 use crate::store::{Key, Store};
@@ -41,7 +42,7 @@ pub struct Planned {
     pub key: Key,
     /// Seconds that it took the last time; `None` if nothing like it was built here.
     pub expected: Option<f64>,
-    pub work: Work,
+    id: ComponentId,
 }
 
 /// Where a plan gets everything from.
@@ -117,40 +118,91 @@ pub struct Forecast {
 impl Plan {
     pub fn new(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Plan> {
         let builder = Builder { inquiry, resolved };
-        let mut components: HashSet<ComponentId> = HashSet::new();
-        let mut wanted: HashSet<ComponentId> = HashSet::new();
-        let mut pending: Vec<_> =
-            resolved.goals.iter().flat_map(|&goal| builder.artifacts(goal)).collect();
-        while let Some(id) = pending.pop() {
-            if !wanted.insert(id) {
-                continue;
-            }
-            components.insert(id);
-            if inquiry.store.held_artifact(&resolved.key(id)?)?.is_some() {
-                wanted.remove(&id);
-                continue;
-            }
-            pending.extend(builder.needs(id).into_iter().filter(|id| !components.contains(id)));
-        }
-        let durations = match wanted.is_empty() {
+        let Survey { looked_at, missing } = Survey::new(&builder)?;
+        let durations = match missing.is_empty() {
             true => Durations::default(),
             false => Durations::of_store(inquiry.store)?,
         };
-        let mut planned = Vec::new();
-        let mut tasks = Vec::new();
-        let mut numbers: HashMap<ComponentId, usize> = HashMap::new();
-        for &id in resolved.graph.order().iter().filter(|id| wanted.contains(id)) {
+        let mut planned = Vec::with_capacity(missing.len());
+        let mut seconds = Vec::with_capacity(missing.len());
+        for &place in missing.keys() {
+            let Some(&id) = resolved.graph.order().get(place) else { continue };
             let Some(component) = inquiry.definitions.get(id) else { continue };
-            let dependencies =
-                builder.needs(id).iter().filter_map(|id| numbers.get(id).copied()).collect();
+            // What is wrong with a system's definition is told before anything is built for it.
+            if component.system().is_some() {
+                builder.work(id)?;
+            }
             let expected = durations.expected(component, inquiry.arch.name);
-            numbers.insert(id, planned.len());
-            tasks.push(Task { dependencies, seconds: expected.unwrap_or(durations::UNKNOWN) });
-            planned.push(Planned { expected, ..builder.planned(id, component)? });
+            seconds.push(expected.unwrap_or(durations::UNKNOWN));
+            let (component, key) = (component.path.clone(), resolved.key(id)?);
+            planned.push(Planned { component, key, expected, id });
         }
-        let cached = components.len().saturating_sub(planned.len());
-        Ok(Plan { components: components.len(), cached, planned, tasks })
+        let tasks = tasks(&missing, &seconds);
+        let cached = looked_at.saturating_sub(planned.len());
+        Ok(Plan { components: looked_at, cached, planned, tasks })
     }
+
+    /// What is to be done for one of the plan. Made when it begins, because it names every artifact
+    /// below.
+    pub fn work(inquiry: &Inquiry<'_>, resolved: &Resolved, planned: &Planned) -> Result<Work> {
+        Builder { inquiry, resolved }.work(planned.id)
+    }
+}
+
+/// What the store lacks of what the goals are made of.
+struct Survey {
+    /// Artifacts that were looked for.
+    looked_at: usize,
+    /// Place in the graph's order of each that is not there, and the places that it needs.
+    missing: BTreeMap<usize, ComponentSet>,
+}
+
+impl Survey {
+    fn new(builder: &Builder<'_>) -> Result<Survey> {
+        let (resolved, definitions) = (builder.resolved, builder.inquiry.definitions);
+        let mut reach = Reach::new(&resolved.graph, definitions);
+        let mut seen = ComponentSet::default();
+        for id in resolved.goals.iter().flat_map(|&goal| builder.artifacts(goal)) {
+            reach.place(id).into_iter().for_each(|place| seen.insert(place));
+        }
+        let mut pending: Vec<usize> = seen.iter().collect();
+        let mut survey = Survey { looked_at: 0, missing: BTreeMap::new() };
+        while let Some(place) = pending.pop() {
+            let Some(&id) = resolved.graph.order().get(place) else { continue };
+            survey.looked_at += 1;
+            if builder.inquiry.store.held_artifact(&resolved.key(id)?)?.is_some() {
+                continue;
+            }
+            let needs = reach.needs(id);
+            let mut new = needs.clone();
+            new.remove(&seen);
+            pending.extend(new.iter());
+            seen.add(&new);
+            survey.missing.insert(place, needs);
+        }
+        Ok(survey)
+    }
+}
+
+/// The missing artifacts as tasks, in order. A task waits for what no other of its needs waits for.
+pub(super) fn tasks(missing: &BTreeMap<usize, ComponentSet>, seconds: &[f64]) -> Vec<Task> {
+    let numbers: HashMap<usize, usize> = missing.keys().copied().zip(0..).collect();
+    let mut planned = ComponentSet::default();
+    missing.keys().for_each(|&place| planned.insert(place));
+    let task = |(needs, &seconds): (&ComponentSet, &f64)| {
+        let mut open = needs.clone();
+        open.keep(&planned);
+        let mut dependencies = Vec::new();
+        while let Some(place) = open.last() {
+            dependencies.extend(numbers.get(&place));
+            if let Some(below) = missing.get(&place) {
+                open.remove(below);
+            }
+            open.take(place);
+        }
+        Task { dependencies, seconds }
+    };
+    missing.values().zip(seconds).map(task).collect()
 }
 
 impl Plan {
@@ -165,15 +217,8 @@ impl Plan {
     }
 
     /// The job that builds the target itself, whether or not the store has it.
-    pub fn job(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Planned> {
-        let component = inquiry
-            .definitions
-            .get(resolved.target)
-            .filter(|component| component.chunk().is_some() || component.system().is_some())
-            .ok_or_else(|| {
-                BuildError::Invalid("the target is neither a chunk nor a system".to_owned())
-            })?;
-        Builder { inquiry, resolved }.planned(resolved.target, component)
+    pub fn job(inquiry: &Inquiry<'_>, resolved: &Resolved) -> Result<Work> {
+        Builder { inquiry, resolved }.work(resolved.target)
     }
 }
 
@@ -187,35 +232,26 @@ impl Builder<'_> {
     fn artifacts(&self, goal: ComponentId) -> Vec<ComponentId> {
         let Some(component) = self.inquiry.definitions.get(goal) else { return Vec::new() };
         match &component.detail {
-            crate::definitions::Detail::Chunk(_) | crate::definitions::Detail::System(_) => {
+            Detail::Chunk(_) | Detail::System(_) => {
                 vec![goal]
             }
-            crate::definitions::Detail::Stratum(stratum) => {
-                stratum.members.iter().map(|member| member.chunk).collect()
-            }
-            crate::definitions::Detail::Cluster(cluster) => cluster.all_systems(),
+            Detail::Stratum(stratum) => stratum.members.iter().map(|member| member.chunk).collect(),
+            Detail::Cluster(cluster) => cluster.all_systems(),
         }
     }
 
-    /// The artifacts that the build of one needs.
-    fn needs(&self, id: ComponentId) -> Vec<ComponentId> {
-        let (graph, definitions) = (&self.resolved.graph, self.inquiry.definitions);
-        match definitions.get(id) {
-            Some(component) if component.chunk().is_some() => {
-                graph.staged_dependencies(definitions, id)
-            }
-            Some(component) if component.system().is_some() => graph.system_chunks(definitions, id),
-            _ => Vec::new(),
-        }
-    }
-
-    fn planned(&self, id: ComponentId, component: &Component) -> Result<Planned> {
+    fn work(&self, id: ComponentId) -> Result<Work> {
         let key = self.resolved.key(id)?;
-        let work = match component.chunk() {
-            Some(chunk) => Work::Chunk(Box::new(self.chunk_job(id, component, chunk, &key)?)),
-            None => Work::System(Box::new(self.system_job(id, component, &key)?)),
-        };
-        Ok(Planned { component: component.path.clone(), key, expected: None, work })
+        let component = self.inquiry.definitions.get(id);
+        match component.map(|component| (component, &component.detail)) {
+            Some((component, Detail::Chunk(chunk))) => {
+                Ok(Work::Chunk(Box::new(self.chunk_job(id, component, chunk, &key)?)))
+            }
+            Some((component, Detail::System(_))) => {
+                Ok(Work::System(Box::new(self.system_job(id, component, &key)?)))
+            }
+            _ => Err(BuildError::Invalid("the target is neither a chunk nor a system".to_owned())),
+        }
     }
 
     fn keys_of(&self, ids: &[ComponentId]) -> Result<Vec<Key>> {

@@ -71,10 +71,15 @@ enum Attempt {
 /// What one task ended with.
 type Ended = (TaskId, Result<Attempt, Box<Failure>>);
 
-/// Builds everything that is planned. Dropping the future kills all guests; what was published
-/// stays.
-pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Outcome {
-    let mut run = Run::new(workshop, plan, options);
+/// Builds everything that is planned; `work` says what is to be done for each. Dropping the future
+/// kills all guests; what was published stays.
+pub async fn run(
+    workshop: Arc<Workshop>,
+    plan: Plan,
+    options: RunOptions,
+    work: &(dyn Fn(&Planned) -> Result<Work> + Sync),
+) -> Outcome {
+    let mut run = Run::new(workshop, plan, options, work);
     loop {
         run.start_what_can();
         run.tell_progress();
@@ -95,8 +100,9 @@ pub async fn run(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Ou
 }
 
 /// A plan that is being carried out.
-struct Run {
+struct Run<'a> {
     workshop: Arc<Workshop>,
+    work: &'a (dyn Fn(&Planned) -> Result<Work> + Sync),
     options: RunOptions,
     queue: Queue,
     /// What has not begun.
@@ -109,10 +115,16 @@ struct Run {
     outcome: Outcome,
 }
 
-impl Run {
-    fn new(workshop: Arc<Workshop>, plan: Plan, options: RunOptions) -> Run {
+impl<'a> Run<'a> {
+    fn new(
+        workshop: Arc<Workshop>,
+        plan: Plan,
+        options: RunOptions,
+        work: &'a (dyn Fn(&Planned) -> Result<Work> + Sync),
+    ) -> Run<'a> {
         Run {
             workshop,
+            work,
             options,
             queue: Queue::new(&plan.tasks),
             names: plan.planned.iter().map(|planned| planned.component.clone()).collect(),
@@ -131,9 +143,11 @@ impl Run {
             let Some(task) = self.queue.start_next() else { break };
             let Some(planned) = self.jobs.remove(&task) else { continue };
             self.begun.insert(task, Instant::now());
+            let work = (self.work)(&planned);
             let (workshop, places) = (self.workshop.clone(), self.places.clone());
-            self.running
-                .spawn(async move { (task, build_one(&workshop, planned, &places, place).await) });
+            self.running.spawn(async move {
+                (task, build_one(&workshop, planned, work, &places, place).await)
+            });
         }
     }
 
@@ -187,10 +201,11 @@ impl Run {
 async fn build_one(
     workshop: &Workshop,
     planned: Planned,
+    work: Result<Work>,
     places: &Places,
     place: Place,
 ) -> Result<Attempt, Box<Failure>> {
-    let Planned { component, key, work, .. } = planned;
+    let Planned { component, key, .. } = planned;
     let started = Instant::now();
     let mut tail = Vec::new();
     let wait = || workshop.notice(format!("{component}: another process builds it; waiting"));
@@ -198,9 +213,12 @@ async fn build_one(
     let result = match turn {
         Ok(Turn::Over) => return Ok(Attempt::NotTried),
         Ok(Turn::Built(artifact)) => Ok((Attempt::BuiltElsewhere, artifact)),
-        Ok(Turn::Ours(_lock, _place)) => build(workshop, &component, &key, &work, &mut tail)
-            .await
-            .map(|artifact| (Attempt::Built, artifact)),
+        Ok(Turn::Ours(_lock, _place)) => match work {
+            Ok(work) => build(workshop, &component, &key, &work, &mut tail)
+                .await
+                .map(|artifact| (Attempt::Built, artifact)),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     let seconds = started.elapsed().as_secs_f64();

@@ -1,3 +1,4 @@
 mod gather;
+mod plan;
 mod queue;
 mod schedule;

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::build::event::{Event, Observer, human_duration};
 use crate::build::gather::Missing;
-use crate::build::plan::Resolved;
+use crate::build::plan::{Planned, Resolved};
 use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::{BuildError, Failure, Outcome, RunOptions, run as run_plan};
 use crate::compile::CompileChoice;
@@ -119,8 +119,9 @@ async fn build(
         }
         let options = RunOptions { guests, keep_going: arguments.keep_going };
         let wishes = GuestWishes::new(&project.config, arguments.transport, arguments.compile);
-        let workshop = guests::workshop(&context, kit, observer, wishes).await?;
-        outcome = run_plan(Arc::new(workshop), plan, options).await;
+        let workshop = guests::workshop(&context, kit.clone(), observer, wishes).await?;
+        let work = |planned: &Planned| project.work(&context, &kit, &resolved, planned);
+        outcome = run_plan(Arc::new(workshop), plan, options, &work).await;
     }
     outcome.skipped.extend(missing.lost);
     let without_source = missing.failures.into_iter();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::build::BuildError;
 use crate::build::gather::{self, Gathered, Missing, Request, SourceFailures};
-use crate::build::plan::{Inquiry, Plan, Planned, Resolved};
+use crate::build::plan::{Inquiry, Plan, Planned, Resolved, Work};
 use crate::config::Config;
 use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
 use crate::graph::Graph;
@@ -152,8 +152,19 @@ impl Project {
     }
 
     /// The job that builds the target, whether or not the store has it.
-    pub fn job(&self, context: &Context, kit: &Kit, resolved: &Resolved) -> CommandResult<Planned> {
+    pub fn job(&self, context: &Context, kit: &Kit, resolved: &Resolved) -> CommandResult<Work> {
         Ok(Plan::job(&self.inquiry(context, kit), resolved)?)
+    }
+
+    /// What is to be done for one of a plan.
+    pub fn work(
+        &self,
+        context: &Context,
+        kit: &Kit,
+        resolved: &Resolved,
+        planned: &Planned,
+    ) -> Result<Work, BuildError> {
+        Plan::work(&self.inquiry(context, kit), resolved, planned)
     }
 }
 

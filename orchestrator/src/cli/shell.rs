@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let context = Context::open()?;
     let kit = project.kit(&context)?;
     let resolved = project.resolve(&context, &kit, &tell_fetching)?;
-    let planned = project.job(&context, &kit, &resolved)?;
+    let work = project.job(&context, &kit, &resolved)?;
     let errand = match &arguments.command {
         Some(script) => Errand::Script(script.clone()),
         None => Errand::Interactive,
@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let wishes = GuestWishes::new(&project.config, arguments.transport, arguments.compile);
     let exit = run_interruptible(async {
         let workshop = guests::workshop(&context, kit, for_stderr(), wishes).await?;
-        let exit = match &planned.work {
+        let exit = match &work {
             Work::Chunk(job) => in_chunk(&workshop, job, arguments.failed, &errand).await,
             Work::System(job) => in_system(&workshop, job, arguments.failed, &errand).await,
         };

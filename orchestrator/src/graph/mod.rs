@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod reach;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::definitions::{Component, ComponentId, Definitions, Detail};
+use crate::definitions::{BuildMode, Component, ComponentId, Definitions, Detail};
 
 /// Components that need each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,11 @@ pub fn direct(component: &Component) -> Vec<ComponentId> {
         Detail::System(system) => system.strata.iter().map(|entry| entry.stratum).collect(),
         Detail::Cluster(cluster) => cluster.all_systems(),
     }
+}
+
+/// The build mode of a chunk.
+fn mode_of(definitions: &Definitions, id: ComponentId) -> Option<BuildMode> {
+    definitions.get(id)?.chunk().map(|chunk| chunk.build_mode)
 }
 
 impl Graph {

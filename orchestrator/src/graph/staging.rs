@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::Graph;
-use crate::definitions::{BuildMode, ComponentId, Definitions, Detail};
+use super::{Graph, mode_of};
+use crate::definitions::{ComponentId, Definitions, Detail};
 
 impl Graph {
     /// The chunks that are staged to build `chunk`, in staging order (each after what it was
@@ -64,8 +64,4 @@ impl Graph {
     fn sort_for_staging(&self, chunks: &mut [ComponentId]) {
         chunks.sort_by_key(|id| self.rank.get(id).copied());
     }
-}
-
-fn mode_of(definitions: &Definitions, id: ComponentId) -> Option<BuildMode> {
-    definitions.get(id)?.chunk().map(|chunk| chunk.build_mode)
 }

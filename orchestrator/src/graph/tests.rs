@@ -1,3 +1,8 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::reach::{ComponentSet, Reach};
 use super::*;
 use crate::definitions::Kind;
 use crate::definitions::tests::{parse, published};
@@ -82,6 +87,57 @@ fn bootstrap_chunks_are_seen_only_by_name_or_by_their_own() {
     assert_eq!(staged("tools/compiler"), ["tools/libc"]);
     assert_eq!(staged("base/zlib"), ["tools/libc", "tools/compiler"]);
     assert_eq!(staged("top/daemon"), ["tools/libc", "tools/compiler", "base/zlib", "base/alpha"]);
+}
+
+fn reach_is_what_walking_finds(definitions: &Definitions) -> usize {
+    let graph = Graph::whole(definitions).unwrap();
+    let mut reach = Reach::new(&graph, definitions);
+    let mut found = 0;
+    for &id in graph.order() {
+        let walked = match definitions.get(id).unwrap().kind() {
+            Kind::Chunk => graph.staged_dependencies(definitions, id),
+            Kind::System => graph.system_chunks(definitions, id),
+            _ => Vec::new(),
+        };
+        let mut walked: Vec<_> = walked.iter().map(|&id| reach.place(id).unwrap()).collect();
+        walked.sort_unstable();
+        let set = reach.needs(id);
+        assert_eq!(set.iter().collect::<Vec<_>>(), walked, "{}", definitions.path_of(id));
+        assert_eq!(set.last(), walked.last().copied());
+        found += walked.len();
+    }
+    found
+}
+
+#[test]
+fn sets_of_all_components_are_what_walking_from_each_finds() {
+    let small = parse(&[("tools.morph", TOOLS), ("base.morph", BASE), ("top.morph", TOP)]).unwrap();
+    assert_eq!(reach_is_what_walking_finds(&small), 12);
+    let Some(published) = published::definitions() else { return };
+    assert!(reach_is_what_walking_finds(&published) > 10_000);
+}
+
+proptest! {
+    #[test]
+    fn sets_of_components_are_sets(
+        one in prop::collection::btree_set(0usize..300, 0..40),
+        other in prop::collection::btree_set(0usize..300, 0..40),
+    ) {
+        let set = |places: &BTreeSet<usize>| {
+            let mut set = ComponentSet::default();
+            places.iter().for_each(|&place| set.insert(place));
+            set
+        };
+        let after = |change: fn(&mut ComponentSet, &ComponentSet)| {
+            let mut changed = set(&one);
+            change(&mut changed, &set(&other));
+            changed.iter().collect::<BTreeSet<_>>()
+        };
+        prop_assert_eq!(after(ComponentSet::add), &one | &other);
+        prop_assert_eq!(after(ComponentSet::remove), &one - &other);
+        prop_assert_eq!(after(ComponentSet::keep), &one & &other);
+        prop_assert_eq!(set(&one).last(), one.last().copied());
+    }
 }
 
 #[test]
