@@ -13,6 +13,7 @@ mod index;
 mod many;
 mod memory;
 mod minimal;
+mod plan;
 mod read;
 mod ready;
 mod sequential;
@@ -28,7 +29,7 @@ pub struct Case {
     pub run: fn(&Bench, usize) -> Result<Vec<Row>>,
 }
 
-pub const ALL: [Case; 16] = [
+pub const ALL: [Case; 17] = [
     ready::CASE,
     index::CASE,
     memory::CASE,
@@ -37,6 +38,7 @@ pub const ALL: [Case; 16] = [
     capture::CASE,
     many::CASE,
     build::CASE,
+    plan::CASE,
     guest_ready::CASE,
     guest_load::CASE,
     minimal::CASE,
