@@ -34,11 +34,16 @@ fn on<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn the_graph_for_people_for_programs_and_for_graphviz() {
     let sampled = small();
-    let said = sampled.outcrop(&on(&["graph", "sys"])).ok();
+    let said = sampled.outcrop(&on(&["graph", "sys", "--list"])).ok();
     let expected = "strata/base/libc\nstrata/base: strata/base/libc\n\
                     strata/top/app: strata/base\nstrata/top/tool: strata/base strata/top/app\n\
                     strata/top: strata/base strata/top/app strata/top/tool\nsys: strata/top\n";
     assert_eq!(said.stdout, expected);
+    let expected = "sys\n└── strata/top\n    ├── strata/base\n    │   └── strata/base/libc\n    \
+                    ├── strata/top/app\n    │   └── strata/base (*)\n    \
+                    └── strata/top/tool\n        ├── strata/base (*)\n        \
+                    └── strata/top/app (*)\n";
+    assert_eq!(sampled.outcrop(&on(&["graph", "sys"])).ok().stdout, expected);
     let said = sampled.outcrop(&on(&["graph", "strata/base", "--json"])).ok();
     let lines: Vec<serde_json::Value> =
         said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

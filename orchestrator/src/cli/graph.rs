@@ -1,14 +1,19 @@
 //! `outcrop graph`: what a target is made from.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use super::context::TargetArguments;
 use super::error::CommandResult;
 use super::project::Project;
-use crate::definitions::{BuildMode, Component};
+use crate::definitions::{BuildMode, Component, ComponentId, Definitions};
+use crate::graph::Graph;
 use crate::output;
 
-/// Show what a target is made from, in building order
+/// Show what a target is made from
 ///
-/// Each line is a component and what it directly needs. Needs neither kit nor sources.
+/// As a tree: below each component stands what it directly needs, once; `(*)` is behind what is shown
+/// further up. Needs neither kit nor sources.
 ///
 /// Example: outcrop graph minimal-x86_64 --definitions examples/minimal --dot | dot -Tsvg
 #[derive(clap::Args)]
@@ -17,7 +22,11 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArguments,
 
-    /// One JSON object a line
+    /// In building order, each component on a line with what it directly needs
+    #[arg(long, conflicts_with_all = ["json", "dot"])]
+    list: bool,
+
+    /// In building order, one JSON object a line
     #[arg(long)]
     json: bool,
 
@@ -29,7 +38,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> CommandResult {
     let project = Project::open(&arguments.target)?;
     let definitions = &project.definitions;
-    let (_, graph) = project.graph()?;
+    let (target, graph) = project.graph()?;
+    if !(arguments.list || arguments.json || arguments.dot) {
+        output::write(tree(definitions, &graph, target).as_bytes())?;
+        return Ok(());
+    }
     let mut text = String::new();
     if arguments.dot {
         text += "digraph {\n    rankdir=LR;\n";
@@ -52,6 +65,45 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     }
     output::write(text.as_bytes())?;
     Ok(())
+}
+
+/// What is still to be shown of a tree: the component, and the lines that lead to it.
+struct Branch {
+    id: ComponentId,
+    before: String,
+    /// Of several below one component.
+    last: bool,
+}
+
+/// Nothing here recurses: chains may be long.
+fn tree(definitions: &Definitions, graph: &Graph, target: ComponentId) -> String {
+    let mut text = format!("{}\n", definitions.path_of(target));
+    let mut shown = HashSet::from([target]);
+    let mut pending = branches(definitions, graph, target, "");
+    while let Some(Branch { id, before, last }) = pending.pop() {
+        let (corner, below) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
+        let is_new = shown.insert(id);
+        let is_leaf = graph.dependencies(id).next().is_none();
+        let mark = if is_new || is_leaf { "" } else { " (*)" };
+        text += &format!("{before}{corner}{}{mark}\n", definitions.path_of(id));
+        if is_new {
+            pending.extend(branches(definitions, graph, id, &format!("{before}{below}")));
+        }
+    }
+    text
+}
+
+/// What a component directly needs, by path, the first one last.
+fn branches(
+    definitions: &Definitions,
+    graph: &Graph,
+    id: ComponentId,
+    before: &str,
+) -> Vec<Branch> {
+    let mut needs: Vec<ComponentId> = graph.dependencies(id).collect();
+    needs.sort_by_key(|&id| Reverse(definitions.path_of(id)));
+    let branch = |(place, id)| Branch { id, before: before.to_owned(), last: place == 0 };
+    needs.into_iter().enumerate().map(branch).collect()
 }
 
 fn json(component: &Component, needs: &[&str]) -> String {
