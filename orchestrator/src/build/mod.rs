@@ -24,6 +24,7 @@ mod synthetic;
 mod system;
 #[cfg(test)]
 mod tests;
+pub mod totals;
 mod tree;
 pub mod workshop;
 

@@ -10,6 +10,7 @@ use crate::build::event::{Event, Observer, human_duration};
 use crate::build::gather::Missing;
 use crate::build::plan::{Planned, Resolved};
 use crate::build::progress::{JsonLines, Several, for_stderr};
+use crate::build::totals::Totals;
 use crate::build::{BuildError, Failure, Outcome, RunOptions, run as run_plan};
 use crate::compile::CompileChoice;
 use crate::config::MOST_GUESTS;
@@ -70,17 +71,22 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> CommandResult {
     let started = std::time::Instant::now();
-    let observer = observer(arguments)?;
+    let totals = Arc::new(Totals::default());
+    let observer = observer(arguments, totals.clone())?;
     let (key, outcome) = run_interruptible(build(arguments, observer))?;
-    report(arguments, key.as_deref(), &outcome, started.elapsed())
+    totals.describe().into_iter().for_each(output::say);
+    report(arguments, key.as_deref(), &outcome, &totals, started.elapsed())
 }
 
-fn observer(arguments: &Arguments) -> CommandResult<Arc<dyn Observer>> {
-    let Some(path) = &arguments.events else { return Ok(for_stderr()) };
-    let file = File::create(path).map_err(|error| {
-        CommandError::input(format!("cannot write events to {}: {error}", path.display()))
-    })?;
-    Ok(Arc::new(Several(vec![for_stderr(), Arc::new(JsonLines::new(file))])))
+fn observer(arguments: &Arguments, totals: Arc<Totals>) -> CommandResult<Arc<dyn Observer>> {
+    let mut observers = vec![for_stderr(), totals];
+    if let Some(path) = &arguments.events {
+        let file = File::create(path).map_err(|error| {
+            CommandError::input(format!("cannot write events to {}: {error}", path.display()))
+        })?;
+        observers.push(Arc::new(JsonLines::new(file)));
+    }
+    Ok(Arc::new(Several(observers)))
 }
 
 /// Builds; gives the target's key where its sources can be had, and what came of it.
@@ -159,6 +165,7 @@ fn report(
     arguments: &Arguments,
     key: Option<&str>,
     outcome: &Outcome,
+    totals: &Totals,
     took: std::time::Duration,
 ) -> CommandResult {
     for failure in &outcome.failures {
@@ -174,6 +181,7 @@ fn report(
             "built_elsewhere": outcome.built_elsewhere,
             "failed": outcome.failures.iter().map(|f| &f.component).collect::<Vec<_>>(),
             "skipped": outcome.skipped,
+            "steps": totals.steps(),
             "seconds": took.as_secs_f64(),
         });
         written = output::print(&result);

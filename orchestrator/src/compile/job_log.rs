@@ -87,6 +87,21 @@ impl JobSummary {
         summary
     }
 
+    /// Counts another build's jobs, too.
+    pub fn add(&mut self, other: &JobSummary) {
+        self.sent += other.sent;
+        self.compiled += other.compiled;
+        self.seconds += other.seconds;
+        self.cpu_seconds += other.cpu_seconds;
+        for (counts, more) in
+            [(&mut self.refused, &other.refused), (&mut self.elsewhere, &other.elsewhere)]
+        {
+            for (name, count) in more {
+                *counts.entry(name.clone()).or_default() += count;
+            }
+        }
+    }
+
     /// One sentence for a person; `None` where nothing was sent.
     pub fn describe(&self) -> Option<String> {
         if self.sent == 0 {
