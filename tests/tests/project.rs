@@ -105,7 +105,9 @@ fn a_cycle_within_a_stratum_is_no_matter_of_order() {
 #[test]
 fn commands_that_need_keys_say_that_there_is_no_kit_and_others_need_none() {
     let sampled = small();
-    for arguments in [["key", "sys"], ["status", "sys"], ["ls", "sys"], ["build", "sys"]] {
+    let commands =
+        [["key", "sys"], ["status", "sys"], ["why", "sys"], ["ls", "sys"], ["build", "sys"]];
+    for arguments in commands {
         let said = sampled.outcrop(&on(&arguments)).fails(3);
         said.says("there is no kit for x86_64").says("outcrop kit create --arch x86_64");
     }

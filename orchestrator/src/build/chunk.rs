@@ -44,6 +44,8 @@ pub struct ChunkJob {
     pub key: Key,
     /// What went into the key.
     pub inputs: BTreeMap<String, String>,
+    /// What went into the strata that `inputs` name, by key or staging digest.
+    pub strata: BTreeMap<String, BTreeMap<String, String>>,
     /// Keys of everything staged, lowest layer first.
     pub staged: Vec<Key>,
     pub source: Option<ResolvedSource>,
@@ -307,6 +309,7 @@ async fn publish(
         kind: "chunk",
         arch: job.arch.clone(),
         inputs: job.inputs.clone(),
+        strata: job.strata.clone(),
         dependencies: job.staged.iter().map(Key::to_string).collect(),
         latest_mtime: job.latest_mtime(),
     };
@@ -321,6 +324,7 @@ pub(super) struct Description {
     pub kind: &'static str,
     pub arch: String,
     pub inputs: BTreeMap<String, String>,
+    pub strata: BTreeMap<String, BTreeMap<String, String>>,
     pub dependencies: Vec<String>,
     pub latest_mtime: Timestamp,
 }
@@ -368,6 +372,7 @@ pub(super) fn capture(
         created,
         duration: started.elapsed().as_secs_f64(),
         inputs: description.inputs,
+        strata: description.strata,
         dependencies: description.dependencies,
     };
     Ok(draft.publish(info)?)

@@ -260,13 +260,13 @@ impl Builder<'_> {
 
     /// What went into the key, one canonical text for each field.
     fn inputs(&self, id: ComponentId) -> BTreeMap<String, String> {
-        let Some(record) = self.resolved.keys.get(id) else { return BTreeMap::new() };
-        record
-            .inputs
-            .0
-            .iter()
-            .map(|(field, value)| (field.clone(), serde_json::to_string(value).unwrap_or_default()))
-            .collect()
+        self.resolved.keys.get(id).map(|record| record.inputs.to_texts()).unwrap_or_default()
+    }
+
+    /// The same of each stratum that the key names.
+    fn strata(&self, component: &Component) -> BTreeMap<String, BTreeMap<String, String>> {
+        let strata = self.resolved.keys.strata_below(component).into_iter();
+        strata.map(|(name, inputs)| (name, inputs.to_texts())).collect()
     }
 
     fn chunk_job(
@@ -301,6 +301,7 @@ impl Builder<'_> {
             arch: self.inquiry.arch.name.to_owned(),
             key: key.clone(),
             inputs: self.inputs(id),
+            strata: self.strata(component),
             staged: self.keys_of(&staged)?,
             source: resolved,
             submodules,
@@ -368,6 +369,7 @@ impl Builder<'_> {
             arch: self.inquiry.arch.name.to_owned(),
             key: key.clone(),
             inputs: self.inputs(id),
+            strata: self.strata(component),
             chunks: self.system_chunks(id, &chunks)?,
             integration,
             environment: environment(&inputs, None),

@@ -41,6 +41,7 @@ pub struct SystemJob {
     pub arch: String,
     pub key: Key,
     pub inputs: BTreeMap<String, String>,
+    pub strata: BTreeMap<String, BTreeMap<String, String>>,
     /// Its chunks, lowest layer first.
     pub chunks: Vec<SystemChunk>,
     pub integration: Vec<IntegrationStep>,
@@ -142,6 +143,7 @@ async fn publish(
         kind: "system",
         arch: job.arch.clone(),
         inputs: job.inputs.clone(),
+        strata: job.strata.clone(),
         dependencies: job.chunks.iter().map(|chunk| chunk.key.to_string()).collect(),
         latest_mtime: job.latest_mtime,
     };

@@ -24,6 +24,7 @@ mod mount;
 mod overlaps;
 mod printable;
 mod project;
+mod rebuild;
 mod room;
 mod shell;
 mod size;

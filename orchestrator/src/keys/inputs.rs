@@ -84,6 +84,13 @@ impl fmt::Display for Key {
     }
 }
 
+impl fmt::Display for Value {
+    /// The canonical text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Style::Canonical.write(self))
+    }
+}
+
 /// Everything that a key covers, by field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -110,6 +117,20 @@ impl KeyInputs {
 
     pub fn digest(&self) -> Digest {
         Digest::of(self.canonical().as_bytes())
+    }
+
+    /// One canonical text for each field, as `artifact.json` keeps them.
+    pub fn to_texts(&self) -> BTreeMap<String, String> {
+        let fields = self.0.iter();
+        fields.map(|(field, value)| (field.clone(), Style::Canonical.write(value))).collect()
+    }
+
+    /// The inverse of [`KeyInputs::to_texts`]; what another program wrote and is no value is a text.
+    pub fn from_texts(texts: &BTreeMap<String, String>) -> KeyInputs {
+        let value = |text: &String| {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::Text(text.clone()))
+        };
+        KeyInputs(texts.iter().map(|(field, text)| (field.clone(), value(text))).collect())
     }
 
     /// What changed from `self` to `newer`, at the innermost place where they differ.
@@ -142,17 +163,33 @@ fn diff(
 ) {
     match (before, after) {
         (Some(Value::Map(a)), Some(Value::Map(b))) => diff_maps(a, b, way, changes),
-        (Some(Value::List(a)), Some(Value::List(b))) => {
-            for i in 0..a.len().max(b.len()) {
-                way.push(i.to_string());
-                diff(a.get(i), b.get(i), way, changes);
-                way.pop();
-            }
-        }
+        (Some(Value::List(a)), Some(Value::List(b))) => diff_lists(a, b, way, changes),
         (a, b) if a == b => {}
         (a, b) => {
             changes.push(Change { field: way.clone(), before: a.cloned(), after: b.cloned() })
         }
+    }
+}
+
+/// What is equal at both ends of two lists is not looked at, so that an item put in between is one
+/// change.
+fn diff_lists(before: &[Value], after: &[Value], way: &mut Vec<String>, changes: &mut Vec<Change>) {
+    let pairs = before.iter().zip(after);
+    let head = pairs.take_while(|(a, b)| a == b).count();
+    let (before, after) = (before.get(head..).unwrap_or(&[]), after.get(head..).unwrap_or(&[]));
+    let pairs = before.iter().rev().zip(after.iter().rev());
+    let tail = pairs.take_while(|(a, b)| a == b).count();
+    let longest = before.len().max(after.len());
+    for i in 0..longest.saturating_sub(tail) {
+        let at = |items: &[Value]| (i < items.len().saturating_sub(tail)).then_some(i);
+        way.push(head.saturating_add(i).to_string());
+        diff(
+            at(before).and_then(|i| before.get(i)),
+            at(after).and_then(|i| after.get(i)),
+            way,
+            changes,
+        );
+        way.pop();
     }
 }
 

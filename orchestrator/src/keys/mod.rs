@@ -3,16 +3,21 @@
 #![forbid(unsafe_code)]
 
 mod component;
+pub mod explain;
+#[cfg(test)]
+mod explain_tests;
 mod inputs;
 #[cfg(test)]
 mod tests;
 pub mod ybd8;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub use inputs::{Change, Digest, Key, KeyInputs, Value};
 
-use crate::definitions::{Arch, Component, ComponentId, Definitions, IntegrationConflict, Kind};
+use crate::definitions::{
+    Arch, Component, ComponentId, Definitions, Detail, IntegrationConflict, Kind,
+};
 use crate::graph::Graph;
 
 /// Name of the key format; part of every key.
@@ -117,5 +122,21 @@ impl Keys {
     /// What dependents see of a stratum, and what it was made of.
     pub fn staging(&self, id: ComponentId) -> Option<&(Digest, KeyInputs)> {
         self.staging.get(&id)
+    }
+
+    /// What went into the strata that a component's inputs name, by their keys or staging digests
+    /// there: strata have no artifacts that could tell it later.
+    pub fn strata_below(&self, component: &Component) -> BTreeMap<String, &KeyInputs> {
+        match &component.detail {
+            Detail::Chunk(chunk) => {
+                let strata = chunk.build_depends.iter().filter_map(|&id| self.staging(id));
+                strata.map(|(digest, inputs)| (digest.to_string(), inputs)).collect()
+            }
+            Detail::System(system) => {
+                let strata = system.strata.iter().filter_map(|entry| self.get(entry.stratum));
+                strata.map(|record| (record.key.to_string(), &record.inputs)).collect()
+            }
+            Detail::Stratum(_) | Detail::Cluster(_) => BTreeMap::new(),
+        }
     }
 }

@@ -34,6 +34,9 @@ pub struct ArtifactInfo {
     pub duration: f64,
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+    /// The inputs of each stratum that `inputs` name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub strata: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     pub dependencies: Vec<String>,
 }

@@ -22,6 +22,7 @@ fn info(key: &Key, content: &[u8]) -> ArtifactInfo {
         created: 1,
         duration: 0.5,
         inputs: BTreeMap::from([("ref".to_owned(), "v1".to_owned())]),
+        strata: BTreeMap::new(),
         dependencies: Vec::new(),
     }
 }
