@@ -30,8 +30,8 @@ pub fn explain(project: &Project, json: bool) -> CommandResult {
     let plan = project.plan(&context, &kit, &resolved)?;
     let definitions = &project.definitions;
     if plan.planned.is_empty() {
-        let all = counted(plan.components as u64, "component", "components");
-        output::say(format_args!("nothing is to be built: the store has all of {all}"));
+        let target = definitions.path_of(resolved.target);
+        output::say(format_args!("nothing is to be built: the store has {target}"));
         return Ok(());
     }
     let to_build: HashSet<ComponentId> =
