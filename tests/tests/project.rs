@@ -4,6 +4,7 @@
 // A test says what is wrong by panicking, and helpers are part of the tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use outcrop_tests::as_user;
 use outcrop_tests::samples::Sampled;
 
 const SYSTEM: &str = "name: sys\nkind: system\narch: x86_64\nstrata:\n- morph: strata/top.morph\n";
@@ -115,6 +116,88 @@ fn commands_that_need_keys_say_that_there_is_no_kit_and_others_need_none() {
     let said = sampled.outcrop(&on(&["log", "libc"])).fails(2);
     assert!(!said.stderr.contains("kit"), "{}", said.stderr);
     said.says("no log of strata/base/libc");
+}
+
+/// A stratum with a chunk from the repository of the samples and one that needs it.
+fn with_source() -> Sampled {
+    let sampled = Sampled::new();
+    let repo = sampled.scratch.join("src").display().to_string();
+    let stratum = format!(
+        "name: all\nkind: stratum\nchunks:\n\
+         - {{name: app, build-system: manual, repo: {repo}, ref: v1.0}}\n\
+         - {{name: tool, build-system: manual, build-depends: [app]}}\n"
+    );
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    sampled.scratch.file("defs/DEFAULTS", "build-systems: {manual: {}}\n");
+    sampled.scratch.file("defs/all.morph", stratum);
+    sampled
+}
+
+#[test]
+fn keys_of_ybd_need_no_kit_and_are_digests_of_what_is_explained() {
+    let sampled = with_source();
+    let arguments = ["key", "all", "--all", "--arch", "x86_64", "--explain", "--format"];
+    let said = sampled.outcrop(&on(&[&arguments[..], &["ybd-8"]].concat())).ok();
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(lines.len(), 6, "{}", said.stdout);
+    for (record, name) in lines.chunks(2).zip(["app", "tool", "all"]) {
+        let digest = record[0].strip_prefix(&format!("{name}.")).unwrap();
+        let sum = format!("test \"$(printf %s '{}' | sha256sum)\" = '{digest}  -'", record[1]);
+        sampled.shell(&sum);
+    }
+    sampled.shell("git -C src rev-parse 'v1.0^{tree}' > tree");
+    let tree = std::fs::read_to_string(sampled.scratch.join("tree")).unwrap();
+    assert!(lines[1].contains(&format!("\"tree\": \"{}\"", tree.trim())), "{}", lines[1]);
+    let said = sampled.outcrop(&on(&[&arguments[..], &["ybd-0"]].concat())).ok();
+    assert!(!said.stdout.contains("artifact-version"), "{}", said.stdout);
+    for format in ["ybd-9", "ybd-08", "ybd", "outcrop-key-0"] {
+        let said = sampled.outcrop(&on(&["key", "all", "--format", format])).fails(2);
+        said.says("known are outcrop-key-1 and ybd-0 to ybd-8");
+    }
+    sampled.shell("rm defs/DEFAULTS");
+    let said = sampled.outcrop(&on(&["key", "all", "--format", "ybd-8"])).ok();
+    assert!(said.stderr.contains("no build systems of their own"), "{}", said.stderr);
+}
+
+/// Of Outcrop's own keys, too, where there is a kit for them.
+#[test]
+fn keys_depend_on_no_path_no_user_no_locale_and_no_umask() {
+    let sampled = with_source();
+    sampled.shell("umask 027; mkdir -p elsewhere/deep; cp -r defs elsewhere/deep/other");
+    sampled.shell("cd elsewhere/deep/other; git init --quiet; touch -d 2001-01-01 *; chmod 0444 *");
+    let kit = outcrop_tests::shared_store().join("kits/x86_64").exists();
+    for format in ["ybd-8", "outcrop-key-1"].iter().take(if kit { 2 } else { 1 }) {
+        let keys = |script: &str, definitions: &str| {
+            let program = outcrop_tests::program().display().to_string();
+            let mut command = as_user("sh");
+            command
+                .args([
+                    "-c",
+                    &format!("{script}; exec {program} \"$@\""),
+                    "sh",
+                    "key",
+                    "all",
+                    "--all",
+                ])
+                .args(["--arch", "x86_64", "--format", format, "--definitions", definitions])
+                .current_dir(sampled.scratch.path());
+            if *format == "ybd-8" {
+                command.env("OUTCROP_HOME", sampled.scratch.join(".store"));
+            }
+            outcrop_tests::run(&mut command).ok().stdout
+        };
+        let usual = keys("umask 022", "defs");
+        assert_eq!(usual.lines().count(), 3, "{usual}");
+        let other = "elsewhere/deep/other";
+        for (script, definitions) in [
+            ("umask 077", "defs"),
+            ("umask 000; cd elsewhere", "deep/other"),
+            ("export LC_ALL=tr_TR.UTF-8 LANG=de_DE TZ=Asia/Tokyo", other),
+            ("export USER=somebody LOGNAME=somebody HOME=/nowhere HOSTNAME=elsewhere", other),
+        ] {
+            assert_eq!(keys(script, definitions), usual, "{script}");
+        }
+    }
 }
 
 #[test]

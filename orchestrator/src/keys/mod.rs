@@ -9,7 +9,9 @@ mod explain_tests;
 mod inputs;
 #[cfg(test)]
 mod tests;
-pub mod ybd8;
+pub mod ybd;
+#[cfg(test)]
+mod ybd_tests;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -263,33 +263,6 @@ fn the_whole_published_gnome_system_gets_keys() {
     assert_eq!(distinct.len(), 505);
 }
 
-/// The example was computed by YBD itself.
-#[test]
-fn ybd_keys_are_reproduced() {
-    let chunk = "
-name: hello
-kind: chunk
-build-commands: [make]
-install-commands: ['make DESTDIR=\"$DESTDIR\" install']
-";
-    let stratum = "
-name: demo
-kind: stratum
-chunks: [{name: hello, morph: strata/demo/hello.morph, repo: r, ref: a}]
-";
-    let definitions =
-        parse(&[("strata/demo/hello.morph", chunk), ("strata/demo.morph", stratum)]).unwrap();
-    let graph = Graph::whole(&definitions).unwrap();
-    let tree =
-        |_: &Component| Ok::<_, Infallible>("907939e111269d9cf548e43f7d23da36d0b62bef".to_owned());
-    let keys = ybd8::keys(&definitions, &graph, Arch::find(X86_64).unwrap(), tree).unwrap();
-    let hello = definitions.find("strata/demo/hello").unwrap();
-    assert_eq!(
-        keys[&hello].as_deref(),
-        Some("hello.0edf888bc0d49760148e47fffbd90aeeb24034d6458ea019ee47692aa2a27697")
-    );
-}
-
 #[test]
 fn detection_covers_the_recipes() {
     let file = |path: &str, text: &str| TextFile { path: path.into(), text: text.into() };
