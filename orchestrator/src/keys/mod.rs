@@ -8,6 +8,8 @@ pub mod explain;
 mod explain_tests;
 mod inputs;
 #[cfg(test)]
+mod sensitivity_tests;
+#[cfg(test)]
 mod tests;
 pub mod ybd;
 #[cfg(test)]
