@@ -28,7 +28,7 @@ pub enum Turn {
     /// Build it, and keep both until that is done.
     Ours(KeyLock, Place),
     /// Another process has built it.
-    Built(Artifact),
+    Built(Box<Artifact>),
     /// The run ends.
     Over,
 }
@@ -86,7 +86,7 @@ impl Places {
         };
         // Even without waiting: it may have been built since the plan was made.
         if let Some(artifact) = store.held_artifact(key)? {
-            return Ok(Turn::Built(artifact));
+            return Ok(Turn::Built(Box::new(artifact)));
         }
         let place = match place {
             Some(place) => place,

@@ -212,7 +212,7 @@ async fn build_one(
     let turn = places.turn(&workshop.store, &key, place, wait).await;
     let result = match turn {
         Ok(Turn::Over) => return Ok(Attempt::NotTried),
-        Ok(Turn::Built(artifact)) => Ok((Attempt::BuiltElsewhere, artifact)),
+        Ok(Turn::Built(artifact)) => Ok((Attempt::BuiltElsewhere, *artifact)),
         Ok(Turn::Ours(_lock, _place)) => match work {
             Ok(work) => build(workshop, &component, &key, &work, &mut tail)
                 .await
