@@ -237,6 +237,41 @@ fn dependencies_are_staged_and_a_second_build_does_nothing() {
     assert_eq!(first.stdout, second.stdout);
 }
 
+/// Through a stratum, which has no artifact that could tell what it was made of.
+#[test]
+fn why_tells_what_changed_since_the_build_and_what_follows() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (low, high) = (fresh_name("low"), fresh_name("high"));
+    let definitions = tree(&scratch, &[(&low, &[], "echo first > \"$DESTDIR/low\"")]);
+    let above = format!(
+        "name: top\nkind: stratum\nbuild-depends:\n- morph: strata/all.morph\nchunks:\n\
+         - {{name: {high}, build-system: manual}}\n"
+    );
+    scratch.file("defs/strata/top.morph", above);
+    let why = || {
+        let mut command = outcrop();
+        command.args(["why", &high, "--arch", "x86_64", "--definitions"]).arg(&definitions);
+        run(&mut command).ok()
+    };
+    assert_eq!(
+        why().stdout,
+        format!("never built:\n    strata/all/{low}\n    strata/top/{high}\n")
+    );
+    run(&mut build(&definitions, &high)).ok();
+    let said = why();
+    assert!(said.stdout.is_empty(), "{}", said.stdout);
+    said.says(&format!("nothing is to be built: the store has strata/top/{high}"));
+    tree(&scratch, &[(&low, &[], "echo second > \"$DESTDIR/low\"")]);
+    let change = r#"steps[install].commands[0] was "echo first > \"$DESTDIR/low\"\n" and is "echo second > \"$DESTDIR/low\"\n""#;
+    let follows = format!("strata/top/{high}: because strata/all/{low} changed\n");
+    assert_eq!(why().stdout, format!("strata/all/{low}: {change}\n{follows}"));
+    run(&mut build(&definitions, &low)).ok();
+    assert_eq!(why().stdout, format!("strata/all/{low} (built already): {change}\n{follows}"));
+}
+
 #[test]
 fn a_failed_build_shows_its_log_keeps_its_tree_and_publishes_nothing() {
     if !guests_can_run() {

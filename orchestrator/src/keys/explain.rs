@@ -98,8 +98,7 @@ pub fn explain(
     let place = |id: &ComponentId| rank.get(id).copied().unwrap_or(usize::MAX);
     for &id in graph.order().iter().filter(|id| to_build.contains(id)) {
         let own = explainer.compare(&Node { id, since: Since::Newest });
-        let mut roots = explainer.roots(&own);
-        roots.retain(|_, root| root.never_built || root.differs_from(&own));
+        let roots = explainer.roots(&own);
         let reason = own.reason();
         followed.insert(place(&id), id);
         let mut because: Vec<_> = roots.keys().copied().collect();
@@ -171,14 +170,14 @@ struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
-    /// What something follows: everything below it that has changes of its own.
+    /// What something follows: everything below it that has changes of its own, and others than it.
     fn roots(&mut self, of: &Difference) -> HashMap<ComponentId, Difference> {
         let mut roots: HashMap<ComponentId, Difference> = HashMap::new();
         let mut seen: HashSet<Node> = of.below.iter().cloned().collect();
         let mut queue: VecDeque<Node> = of.below.iter().cloned().collect();
         while let Some(node) = queue.pop_front() {
             let found = self.compare(&node);
-            if found.never_built || !found.changes.is_empty() {
+            if found.never_built || found.differs_from(of) {
                 let root = roots.entry(node.id).or_default();
                 root.never_built |= found.never_built;
                 add_changes(&mut root.changes, &found.changes);

@@ -3,7 +3,7 @@ use std::convert::Infallible;
 
 use super::explain::{Past, explain};
 use super::*;
-use crate::definitions::tests::tree;
+use crate::definitions::tests::{published, tree};
 use crate::definitions::{Detail, TextFile};
 
 const DEFAULTS: &str =
@@ -321,4 +321,56 @@ fn the_newest_artifact_is_what_is_compared_with() {
     let expected =
         r#"zlib changed; steps[configure].commands[0]: "./configure" -> "./configure --static""#;
     assert_eq!(told[0], expected);
+}
+
+#[test]
+fn the_published_gnome_system_is_explained() {
+    let Some(definitions) = published::definitions() else { return };
+    let target = definitions.select("gnome-system-x86_64").unwrap();
+    let graph = Graph::new(&definitions, &[target]).unwrap();
+    let compute = |kit: &str, edited: Option<ComponentId>| {
+        let kit = |_: &Component| kit.to_owned();
+        let context = KeyContext { arch: Arch::find("x86_64").unwrap(), kit: &kit };
+        let edited = edited.map(|id| definitions.path_of(id));
+        let source = |component: &Component| {
+            let time = i64::from(edited == Some(component.path.as_str()));
+            Ok::<_, Infallible>(SourceIdentity { tree: "tree".to_owned(), time })
+        };
+        Keys::compute(&definitions, &graph, &context, source).unwrap()
+    };
+    let before = compute("kit-a", None);
+    let mut past = Past::default();
+    let artifacts: Vec<ComponentId> = graph
+        .order()
+        .iter()
+        .copied()
+        .filter(|&id| definitions.get(id).is_some_and(has_artifact))
+        .collect();
+    for &id in &artifacts {
+        let record = before.get(id).unwrap();
+        past.add_artifact(&record.key.to_string(), 1, record.inputs.clone());
+        for (name, inputs) in before.strata_below(definitions.get(id).unwrap()) {
+            past.add_stratum(&name, inputs.clone());
+        }
+    }
+    let explained = |after: &Keys| {
+        let changed = |id: &ComponentId| before.key(*id) != after.key(*id);
+        let to_build: HashSet<ComponentId> = artifacts.iter().copied().filter(changed).collect();
+        (to_build.len(), explain(&definitions, &graph, after, &past, &to_build))
+    };
+    let (number, said) = explained(&compute("kit-b", None));
+    assert_eq!((number, said.len()), (artifacts.len(), artifacts.len()));
+    for explanation in &said {
+        let fields: Vec<String> = explanation.changes.iter().map(Change::place).collect();
+        assert_eq!((fields, explanation.because.len()), (vec!["kit".to_owned()], 0));
+    }
+    // From the lowest chunk everything follows, through all strata.
+    let lowest = artifacts[0];
+    let (number, said) = explained(&compute("kit-a", Some(lowest)));
+    assert!(number > artifacts.len() / 2, "{number}");
+    for explanation in &said {
+        let expected = if explanation.component == lowest { vec![] } else { vec![lowest] };
+        assert_eq!(explanation.because, expected, "{}", definitions.path_of(explanation.component));
+    }
+    assert_eq!(said.len(), number);
 }
