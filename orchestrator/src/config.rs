@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::build::track::Tracking;
 use crate::compile::{CompileChoice, Server};
 use crate::guest::TransportChoice;
 use crate::sources::Aliases;
@@ -47,6 +48,12 @@ pub struct Config {
     /// user's.
     #[serde(default)]
     pub distcc_servers: Option<Vec<Server>>,
+    /// Whether sources are taken from this machine alone, unless `--offline` says otherwise.
+    #[serde(default)]
+    pub offline: Option<bool>,
+    /// Chunks that follow a branch, unless `--track-branches` says otherwise.
+    #[serde(default)]
+    pub track_branches: Option<Tracking>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +80,8 @@ impl Config {
         config.transport = own.transport.or(config.transport);
         config.compile = own.compile.or(config.compile);
         config.distcc_servers = own.distcc_servers.or(config.distcc_servers);
+        config.offline = own.offline.or(config.offline);
+        config.track_branches = own.track_branches.or(config.track_branches);
         Ok(config)
     }
 

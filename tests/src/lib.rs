@@ -9,6 +9,7 @@
 pub mod archives;
 pub mod console;
 pub mod definitions;
+pub mod git_server;
 pub mod own_store;
 pub mod samples;
 pub mod small_disk;

@@ -104,6 +104,26 @@ impl Sampled {
         command
     }
 
+    /// A kit of one package and a kernel, as far as a verification or a key looks at it.
+    pub fn kit(&self, name: &str, package: &str, kernel: &str) {
+        let locked = |name: &str, content: &str| {
+            let sha256 = sha256(content.as_bytes());
+            self.scratch.file(&format!(".store/kits/packages/{sha256}.deb"), content);
+            format!(
+                "name = {name:?}\nversion = \"1\"\narchitecture = \"amd64\"\nsha256 = {sha256:?}\n\
+                 size = {}\nfile = \"pool/{name}.deb\"\n",
+                content.len()
+            )
+        };
+        let lock = format!(
+            "format = 1\narchitecture = \"x86_64\"\nrecipe = {:?}\n[kernel]\n{}[[package]]\n{}",
+            "11".repeat(32),
+            locked("linux-image-1", kernel),
+            locked("sample", package)
+        );
+        self.scratch.file(&format!(".store/kits/{name}/kit.lock"), lock);
+    }
+
     /// A shell script among the samples, as the ordinary user.
     #[track_caller]
     pub fn shell(&self, script: &str) {

@@ -174,32 +174,12 @@ fn artifact_exists(own: &Own, name: &str) -> bool {
     listed.lines().any(|line| line.contains(&format!(" {name}.")))
 }
 
-/// A kit of one package and a kernel, as far as a verification looks at it.
-fn kit(sampled: &Sampled, name: &str, package: &str, kernel: &str) {
-    let locked = |name: &str, content: &str| {
-        let sha256 = samples::sha256(content.as_bytes());
-        sampled.scratch.file(&format!(".store/kits/packages/{sha256}.deb"), content);
-        format!(
-            "name = {name:?}\nversion = \"1\"\narchitecture = \"amd64\"\nsha256 = {sha256:?}\n\
-             size = {}\nfile = \"pool/{name}.deb\"\n",
-            content.len()
-        )
-    };
-    let lock = format!(
-        "format = 1\narchitecture = \"x86_64\"\nrecipe = {:?}\n[kernel]\n{}[[package]]\n{}",
-        "11".repeat(32),
-        locked("linux-image-1", kernel),
-        locked("sample", package)
-    );
-    sampled.scratch.file(&format!(".store/kits/{name}/kit.lock"), lock);
-}
-
 #[test]
 fn damaged_packages_of_kits_are_removed_unless_one_of_the_kits_is_in_use() {
     let sampled = Sampled::new();
     sampled.outcrop(&["store", "list"]).ok();
-    kit(&sampled, "x86_64-one", "shared", "the kernel of one");
-    kit(&sampled, "x86_64-two", "shared", "the kernel of two");
+    sampled.kit("x86_64-one", "shared", "the kernel of one");
+    sampled.kit("x86_64-two", "shared", "the kernel of two");
     sampled.outcrop(&["store", "verify"]).ok();
     let kits = sampled.scratch.join(".store/kits");
     let place = |content: &str| {
@@ -259,7 +239,7 @@ fn a_damaged_package_of_the_kit_is_removed_and_told_with_its_remedy() {
 #[test]
 fn a_kit_without_a_readable_lock_file_is_damaged() {
     let sampled = Sampled::new();
-    kit(&sampled, "x86_64-1", "1", "2");
+    sampled.kit("x86_64-1", "1", "2");
     sampled.shell("echo garbage > .store/kits/x86_64-1/kit.lock");
     let said = sampled.outcrop(&["store", "verify"]).fails(1).says("the kit in ");
     assert!(said.stdout.starts_with("kits/x86_64-1 damaged: "), "{}", said.stdout);

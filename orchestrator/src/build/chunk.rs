@@ -25,7 +25,7 @@ use crate::compile::job_log::JobLog;
 use crate::definitions::{self, DeviceKind, Step, StepName};
 use crate::guest::{Command, Guest};
 use crate::sources::{ResolvedSource, ResolvedSubmodule};
-use crate::store::{Artifact, ArtifactInfo, Key};
+use crate::store::{Artifact, ArtifactInfo, Key, SourceRecord};
 use crate::words::counted;
 
 /// Latest modification time in artifacts of chunks without a source: 1980-01-01, the earliest that
@@ -49,6 +49,8 @@ pub struct ChunkJob {
     /// Keys of everything staged, lowest layer first.
     pub staged: Vec<Key>,
     pub source: Option<ResolvedSource>,
+    /// Where the source is from.
+    pub record: Option<SourceRecord>,
     pub steps: Vec<Step>,
     /// Submodules by path in the source.
     pub submodules: Vec<ResolvedSubmodule>,
@@ -311,6 +313,7 @@ async fn publish(
         inputs: job.inputs.clone(),
         strata: job.strata.clone(),
         dependencies: job.staged.iter().map(Key::to_string).collect(),
+        source: job.record.clone(),
         latest_mtime: job.latest_mtime(),
     };
     let (store, sysroot) = (workshop.store.clone(), tree.sysroot.clone());
@@ -326,6 +329,7 @@ pub(super) struct Description {
     pub inputs: BTreeMap<String, String>,
     pub strata: BTreeMap<String, BTreeMap<String, String>>,
     pub dependencies: Vec<String>,
+    pub source: Option<SourceRecord>,
     pub latest_mtime: Timestamp,
 }
 
@@ -374,6 +378,7 @@ pub(super) fn capture(
         inputs: description.inputs,
         strata: description.strata,
         dependencies: description.dependencies,
+        source: description.source,
     };
     Ok(draft.publish(info)?)
 }

@@ -1,5 +1,6 @@
 //! Getting the sources of everything that a target needs, several at a time.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
@@ -13,20 +14,67 @@ use crate::graph::Graph;
 use crate::sources::{
     self, Aliases, Progress, ResolvedSource, ResolvedSubmodule, SourceFields, SourceSpec, Sources,
 };
-use crate::store::Store;
+use crate::store::SourceRecord;
 
 /// Sources that are fetched at once: most of the time is spent waiting for servers.
 const AT_ONCE: usize = 4;
 
 /// Where sources are described, and where they are kept.
 pub struct Request<'a> {
-    pub store: &'a Store,
+    pub sources: &'a Sources,
     pub definitions: &'a Definitions,
     /// The directory of the definitions: relative archive paths start there.
     pub directory: &'a Path,
     pub aliases: &'a Aliases,
-    /// Told which source is being fetched: component, then repo.
-    pub fetching: &'a (dyn Fn(&str, &str) + Sync),
+    /// Chunks that are built from the tip of their branch.
+    pub tracked: &'a HashSet<ComponentId>,
+    pub observer: &'a SourceObserver<'a>,
+}
+
+/// Is told what happens; `false` stops the work.
+pub type SourceObserver<'a> = dyn Fn(SourceEvent<'_>) -> bool + Sync + 'a;
+
+#[derive(Debug, Clone, Copy)]
+pub enum SourceEvent<'a> {
+    /// How many sources there are; before everything else.
+    Counted(usize),
+    /// The store lacks a source; not told of the others.
+    Fetching {
+        component: &'a str,
+        repo: &'a str,
+    },
+    Progress {
+        component: &'a str,
+        progress: Progress<'a>,
+    },
+    /// What is built of a chunk whose branch is tracked.
+    Tracked {
+        component: &'a str,
+        branch: Option<&'a str>,
+        revision: &'a str,
+    },
+    Done {
+        component: &'a str,
+        outcome: Outcome,
+    },
+}
+
+/// What became of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Present,
+    Fetched,
+    Failed,
+}
+
+impl Outcome {
+    pub fn of(result: &sources::Result<Source>) -> Outcome {
+        match result {
+            Ok(Source { fetched: false, .. }) => Outcome::Present,
+            Ok(Source { fetched: true, .. }) => Outcome::Fetched,
+            Err(_) => Outcome::Failed,
+        }
+    }
 }
 
 /// A target, what it needs, and the source of each component that has one.
@@ -43,6 +91,10 @@ pub struct Gathered {
 pub struct Source {
     pub resolved: ResolvedSource,
     pub submodules: Vec<ResolvedSubmodule>,
+    /// Where it is from, for the artifact's description.
+    pub record: SourceRecord,
+    /// Whether something was asked of others than the store.
+    pub fetched: bool,
 }
 
 /// The sources that could not be had, in building order: component and reason.
@@ -101,7 +153,7 @@ pub fn gather_available(request: &Request<'_>, target: &str) -> Result<(Gathered
     let mut sources = HashMap::new();
     let mut missing = Missing::default();
     let mut without_source = HashSet::new();
-    for (id, result) in fetch(request, &graph) {
+    for (id, result) in fetch(request, &graph)? {
         match result {
             Ok(source) => {
                 sources.insert(id, source);
@@ -114,9 +166,6 @@ pub fn gather_available(request: &Request<'_>, target: &str) -> Result<(Gathered
     }
     if missing.failures.is_empty() {
         return Ok((Gathered { target, goals: vec![target], graph, sources }, missing));
-    }
-    if missing.failures.iter().any(|(_, error)| matches!(error, sources::Error::Store(_))) {
-        return Err(BuildError::Sources(SourceFailures(missing.failures)));
     }
     let Rest { goals, lost } = around(&graph, &without_source);
     let has_artifact =
@@ -150,14 +199,23 @@ pub(super) fn around(graph: &Graph, left_out: &HashSet<ComponentId>) -> Rest {
     Rest { goals: graph.order().iter().filter(is_goal).copied().collect(), lost }
 }
 
+/// Errors that no other source is spared: nothing can be stored, or somebody has had enough.
+fn ends_everything(result: &sources::Result<Source>) -> bool {
+    matches!(result, Err(sources::Error::Store(_) | sources::Error::Cancelled))
+}
+
 /// The sources of a graph's components, in building order.
-fn fetch(request: &Request<'_>, graph: &Graph) -> Vec<(ComponentId, sources::Result<Source>)> {
+pub fn fetch(
+    request: &Request<'_>,
+    graph: &Graph,
+) -> Result<Vec<(ComponentId, sources::Result<Source>)>> {
     let wanted: Vec<(ComponentId, &Component)> = graph
         .order()
         .iter()
         .filter_map(|&id| Some((id, request.definitions.get(id)?)))
         .filter(|(_, component)| component.chunk().is_some_and(|chunk| chunk.source.is_some()))
         .collect();
+    (request.observer)(SourceEvent::Counted(wanted.len()));
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let results: Mutex<BTreeMap<usize, sources::Result<Source>>> = Mutex::default();
@@ -166,12 +224,13 @@ fn fetch(request: &Request<'_>, graph: &Graph) -> Vec<(ComponentId, sources::Res
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((_, component)) = wanted.get(number) else { break };
-                    let Some(result) = resolve_source(request, component).transpose() else {
+                    let Some((id, component)) = wanted.get(number) else { break };
+                    let Some(result) = resolve_source(request, *id, component).transpose() else {
                         continue;
                     };
-                    // Nothing else can be stored either.
-                    if matches!(&result, Err(sources::Error::Store(_))) {
+                    let outcome = Outcome::of(&result);
+                    let done = SourceEvent::Done { component: &component.path, outcome };
+                    if ends_everything(&result) || !(request.observer)(done) {
                         stop.store(true, Ordering::Relaxed);
                     }
                     results.lock().insert(number, result);
@@ -179,11 +238,24 @@ fn fetch(request: &Request<'_>, graph: &Graph) -> Vec<(ComponentId, sources::Res
             });
         }
     });
-    let results = results.into_inner().into_iter();
-    results.filter_map(|(number, result)| Some((wanted.get(number)?.0, result))).collect()
+    let results: Vec<_> = results
+        .into_inner()
+        .into_iter()
+        .filter_map(|(number, result)| Some((wanted.get(number)?.0, result)))
+        .collect();
+    if !stop.into_inner() {
+        return Ok(results);
+    }
+    let path = |id| request.definitions.path_of(id).to_owned();
+    let failures = results.into_iter().filter_map(|(id, result)| Some((path(id), result.err()?)));
+    Err(BuildError::Sources(SourceFailures(failures.collect())))
 }
 
-fn resolve_source(request: &Request<'_>, component: &Component) -> sources::Result<Option<Source>> {
+fn resolve_source(
+    request: &Request<'_>,
+    id: ComponentId,
+    component: &Component,
+) -> sources::Result<Option<Source>> {
     let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
         return Ok(None);
     };
@@ -194,15 +266,27 @@ fn resolve_source(request: &Request<'_>, component: &Component) -> sources::Resu
         patches: source.patches,
     };
     let spec = SourceSpec::parse(fields, request.aliases, request.directory)?;
-    let told = std::cell::Cell::new(false);
-    let progress = |_: Progress<'_>| {
-        if !told.replace(true) {
-            (request.fetching)(&component.path, &source.repo);
+    let component = component.path.as_str();
+    let fetched = Cell::new(false);
+    let progress = |progress: Progress<'_>| {
+        if !fetched.replace(true) {
+            (request.observer)(SourceEvent::Fetching { component, repo: &source.repo });
         }
-        true
+        (request.observer)(SourceEvent::Progress { component, progress })
     };
-    let sources = Sources::new(request.store.clone());
-    let resolved = sources.resolve(&spec, &progress)?;
+    let sources = request.sources;
+    let branch = source.unpetrify_ref.as_deref().filter(|_| request.tracked.contains(&id));
+    let (resolved, branch) = match (&spec, branch) {
+        (SourceSpec::Git { url, .. }, Some(branch)) => {
+            (sources.track(url, branch, &progress)?, Some(branch))
+        }
+        _ => (sources.resolve(&spec, &progress)?, None),
+    };
+    if request.tracked.contains(&id) {
+        let commit = resolved.commit.to_string();
+        let revision = if branch.is_some() { &commit } else { source.revision().unwrap_or("") };
+        (request.observer)(SourceEvent::Tracked { component, branch, revision });
+    }
     let submodules = match &spec {
         SourceSpec::Git { url, .. } => {
             let overrides: BTreeMap<String, String> = source
@@ -214,5 +298,11 @@ fn resolve_source(request: &Request<'_>, component: &Component) -> sources::Resu
         }
         _ => Vec::new(),
     };
-    Ok(Some(Source { resolved, submodules }))
+    let record = SourceRecord {
+        repo: source.repo.clone(),
+        reference: branch.is_none().then(|| source.revision().map(str::to_owned)).flatten(),
+        branch: branch.map(str::to_owned),
+        commit: resolved.commit.to_string(),
+    };
+    Ok(Some(Source { resolved, submodules, record, fetched: fetched.get() }))
 }

@@ -25,6 +25,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 pub mod totals;
+pub mod track;
 mod tree;
 pub mod workshop;
 

@@ -17,7 +17,7 @@ use crate::graph::Graph;
 use crate::graph::reach::{ComponentSet, Reach};
 use crate::keys::{KeyContext, Keys, SourceIdentity};
 use crate::sources::ResolvedSource;
-use crate::store::{Key, Store};
+use crate::store::{Key, SourceRecord, Store};
 
 /// Strips what was installed, where commands of the chunk count on finding it stripped: then the
 /// guest must do it. Each file is stripped in place, so a second run changes nothing.
@@ -83,6 +83,11 @@ impl Resolved {
         let keys = Keys::compute(definitions, &graph, &context, identity)
             .map_err(|error| BuildError::Invalid(error.to_string()))?;
         Ok(Resolved { target, goals, graph, keys, sources })
+    }
+
+    /// Where the source of a component is from, if it has one.
+    pub fn record(&self, id: ComponentId) -> Option<&SourceRecord> {
+        self.sources.get(&id).map(|source| &source.record)
     }
 
     /// The key under which the store has a component.
@@ -291,9 +296,9 @@ impl Builder<'_> {
             let inputs = EnvironmentInputs::chunk(&name, &own, arch, &prefixes, time, jobs);
             environment(&inputs, step)
         };
-        let (resolved, submodules) = match source {
-            Some(source) => (Some(source.resolved), source.submodules),
-            None => (None, Vec::new()),
+        let (resolved, submodules, record) = match source {
+            Some(source) => (Some(source.resolved), source.submodules, Some(source.record)),
+            None => (None, Vec::new(), None),
         };
         Ok(ChunkJob {
             component: component.path.clone(),
@@ -304,6 +309,7 @@ impl Builder<'_> {
             strata: self.strata(component),
             staged: self.keys_of(&staged)?,
             source: resolved,
+            record,
             submodules,
             steps,
             environment: Box::new(variables),

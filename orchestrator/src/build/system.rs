@@ -145,6 +145,7 @@ async fn publish(
         inputs: job.inputs.clone(),
         strata: job.strata.clone(),
         dependencies: job.chunks.iter().map(|chunk| chunk.key.to_string()).collect(),
+        source: None,
         latest_mtime: job.latest_mtime,
     };
     let (store, sysroot) = (workshop.store.clone(), tree.sysroot.clone());

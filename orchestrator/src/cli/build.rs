@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::builder::RangedU64ValueParser;
 
 use crate::build::event::{Event, Observer, human_duration};
-use crate::build::gather::Missing;
+use crate::build::gather::{Missing, SourceEvent, SourceObserver};
 use crate::build::plan::{Planned, Resolved};
 use crate::build::progress::{JsonLines, Several, for_stderr};
 use crate::build::totals::Totals;
@@ -22,9 +22,9 @@ use crate::words::counted;
 use super::context::{Context, TargetArguments};
 use super::error::{CommandError, CommandResult, Exit};
 use super::guests::{self, GuestWishes};
-use super::interrupt::run_interruptible;
+use super::interrupt::{blocking, run_interruptible};
 use super::printable::{printable, printable_lines};
-use super::project::{Project, exit_of};
+use super::project::{Project, exit_of, line_of};
 use super::room::Room;
 
 /// Build a system, a stratum or a chunk, with everything that it needs
@@ -73,9 +73,17 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let started = std::time::Instant::now();
     let totals = Arc::new(Totals::default());
     let observer = observer(arguments, totals.clone())?;
-    let (key, outcome) = run_interruptible(build(arguments, observer))?;
+    let built = run_interruptible(build(arguments, observer))?;
     totals.describe().into_iter().for_each(output::say);
-    report(arguments, key.as_deref(), &outcome, &totals, started.elapsed())
+    report(arguments, &built, &totals, started.elapsed())
+}
+
+struct Built {
+    /// The target's, where its sources can be had.
+    key: Option<String>,
+    outcome: Outcome,
+    /// What to do about sources that may not be fetched.
+    offline_hint: Option<String>,
 }
 
 fn observer(arguments: &Arguments, totals: Arc<Totals>) -> CommandResult<Arc<dyn Observer>> {
@@ -89,18 +97,21 @@ fn observer(arguments: &Arguments, totals: Arc<Totals>) -> CommandResult<Arc<dyn
     Ok(Arc::new(Several(observers)))
 }
 
-/// Builds; gives the target's key where its sources can be had, and what came of it.
-async fn build(
-    arguments: &Arguments,
-    observer: Arc<dyn Observer>,
-) -> CommandResult<(Option<String>, Outcome)> {
+async fn build(arguments: &Arguments, observer: Arc<dyn Observer>) -> CommandResult<Built> {
     let project = Project::open(&arguments.target)?;
     let context = Context::open()?;
     let kit = project.kit(&context)?;
-    // Fetching blocks; the other threads of the runtime go on.
-    let (resolved, missing) = tokio::task::block_in_place(|| {
-        resolve(&project, &context, &kit, observer.as_ref(), arguments.keep_going)
+    let (resolved, missing) = blocking(|stopped| {
+        resolve(&project, &context, &kit, arguments.keep_going, &|event| {
+            observe(observer.as_ref(), event);
+            !stopped()
+        })
     })?;
+    for (component, error) in &missing.failures {
+        let (component, reason) = (component.clone(), error.to_string());
+        observer.observe(Event::SourceMissing { component, reason });
+    }
+    let offline_hint = project.offline_hint(missing.failures.iter().map(|(_, error)| error));
     let plan = project.plan(&context, &kit, &resolved)?;
     let key = match missing.failures.is_empty() {
         true => Some(resolved.key(resolved.target)?.to_string()),
@@ -133,7 +144,7 @@ async fn build(
     let without_source = missing.failures.into_iter();
     let failures = without_source.map(|(name, error)| Failure::without_build(name, error.into()));
     outcome.failures.splice(0..0, failures);
-    Ok((key, outcome))
+    Ok(Built { key, outcome, offline_hint })
 }
 
 /// Fetches sources and computes keys; with `keep_going` also where some sources cannot be had.
@@ -141,33 +152,35 @@ fn resolve(
     project: &Project,
     context: &Context,
     kit: &Kit,
-    observer: &dyn Observer,
     keep_going: bool,
+    observer: &SourceObserver<'_>,
 ) -> CommandResult<(Resolved, Missing)> {
-    let fetching = |component: &str, source: &str| {
-        observer.observe(Event::Fetching {
-            component: component.to_owned(),
-            source: source.to_owned(),
-        });
-    };
-    if !keep_going {
-        return Ok((project.resolve(context, kit, &fetching)?, Missing::default()));
+    match keep_going {
+        true => project.resolve_available(context, kit, observer),
+        false => Ok((project.resolve(context, kit, observer)?, Missing::default())),
     }
-    let (resolved, missing) = project.resolve_available(context, kit, &fetching)?;
-    for (component, error) in &missing.failures {
-        let (component, reason) = (component.clone(), error.to_string());
-        observer.observe(Event::SourceMissing { component, reason });
+}
+
+/// Tells of a source among the other events of a build.
+fn observe(observer: &dyn Observer, event: SourceEvent<'_>) {
+    match event {
+        SourceEvent::Fetching { component, repo } => observer
+            .observe(Event::Fetching { component: component.to_owned(), source: repo.to_owned() }),
+        event => {
+            if let Some(text) = line_of(&event) {
+                observer.observe(Event::Notice { text });
+            }
+        }
     }
-    Ok((resolved, missing))
 }
 
 fn report(
     arguments: &Arguments,
-    key: Option<&str>,
-    outcome: &Outcome,
+    built: &Built,
     totals: &Totals,
     took: std::time::Duration,
 ) -> CommandResult {
+    let Built { key, outcome, offline_hint } = built;
     for failure in &outcome.failures {
         for line in failure_lines(&arguments.target.target, failure) {
             output::say(line);
@@ -185,7 +198,7 @@ fn report(
             "seconds": took.as_secs_f64(),
         });
         written = output::print(&result);
-    } else if let Some(key) = key.filter(|_| outcome.failures.is_empty()) {
+    } else if let Some(key) = key.as_deref().filter(|_| outcome.failures.is_empty()) {
         written = output::print(key);
     }
     let Some(first) = outcome.failures.first() else {
@@ -210,6 +223,9 @@ fn report(
     });
     let exit = Exit::of_several(exits).unwrap_or(Exit::BuildFailed);
     let error = CommandError::new(exit, message);
+    if let Some(hint) = offline_hint {
+        return Err(error.hint(hint));
+    }
     if exit == Exit::HostLacks {
         return Err(error.hint("`outcrop doctor` checks everything that a host needs"));
     }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::config::Config;
 use crate::definitions::{self, Definitions};
 use crate::store::{RunDirectory, Store};
 
@@ -79,6 +80,36 @@ pub struct DefinitionsArguments {
     /// Baserock name of the architecture; a system names its own
     #[arg(long)]
     pub arch: Option<String>,
+
+    #[command(flatten)]
+    pub sources: SourceArguments,
+}
+
+#[derive(clap::Args, Clone, Copy, Default)]
+pub struct OfflineArgument {
+    /// Ask nothing of servers: take sources from the store and this machine
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    offline: Option<bool>,
+}
+
+impl OfflineArgument {
+    /// What is asked for, else what the settings say.
+    pub fn or(self, config: &Config) -> bool {
+        self.offline.or(config.offline).unwrap_or(false)
+    }
+}
+
+/// How sources are come by, for everything that has a key.
+#[derive(clap::Args, Clone, Default)]
+pub struct SourceArguments {
+    #[command(flatten)]
+    pub offline: OfflineArgument,
+
+    /// Take the newest commit of the branch in `unpetrify-ref`: of all chunks, or of those named
+    #[arg(long, value_name = "CHUNK,…", num_args = 0.., require_equals = true,
+        value_delimiter = ',')]
+    pub track_branches: Option<Vec<String>>,
 }
 
 /// What a command works on, shared by all that take a component of definitions.

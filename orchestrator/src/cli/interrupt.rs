@@ -122,6 +122,23 @@ pub fn run_interruptible<T>(work: impl Future<Output = CommandResult<T>>) -> Com
     })
 }
 
+/// Runs work that blocks within [`run_interruptible`]. It can ask whether a signal has come, and
+/// then has the grace of `end_if_unseen` to tidy up.
+pub fn blocking<T>(
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> CommandResult<T>,
+) -> CommandResult<T> {
+    let mut interrupt = Interrupt::new()?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stop = stopped.clone();
+    let watcher = tokio::spawn(async move {
+        interrupt.wait().await;
+        stop.store(true, Ordering::Relaxed);
+    });
+    let result = tokio::task::block_in_place(|| work(&|| stopped.load(Ordering::Relaxed)));
+    watcher.abort();
+    result
+}
+
 /// Whether there was a signal, too, when work has failed: the news of it may be on its way.
 async fn interrupted_meanwhile(seen: Arc<AtomicBool>, interrupt: &mut Interrupt) -> bool {
     seen.load(Ordering::Relaxed) || tokio::time::timeout(NEWS, interrupt.wait()).await.is_ok()

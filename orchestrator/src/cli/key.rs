@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// Show what went into the key
+    /// Show what went into the key, and behind it where the source is from
     #[arg(long)]
     explain: bool,
 
@@ -69,6 +69,9 @@ fn show_own(arguments: &Arguments, project: &Project, context: &Context) -> Comm
         if let (true, Some(record)) = (arguments.explain, resolved.keys.get(id)) {
             let text = serde_json::to_string_pretty(&record.inputs).unwrap_or_default();
             output::print(&text)?;
+            if let Some(source) = resolved.record(id) {
+                output::print(serde_json::json!({ "from": source }))?;
+            }
         }
     }
     Ok(())

@@ -1,16 +1,20 @@
 //! Definitions with everything that their keys need: configuration, architecture, kit.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use crate::build::BuildError;
-use crate::build::gather::{self, Gathered, Missing, Request, SourceFailures};
+use crate::build::gather::{
+    self, Gathered, Missing, Request, Source, SourceEvent, SourceFailures, SourceObserver,
+};
 use crate::build::plan::{Inquiry, Plan, Planned, Resolved, Work};
+use crate::build::track::Tracking;
 use crate::config::Config;
 use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
 use crate::graph::Graph;
 use crate::kit::{self, Architecture, Kit, Kits};
 use crate::output;
-use crate::sources::{Aliases, Cause};
+use crate::sources::{self, Aliases, Cause, Sources};
 
 use super::context::{Context, DefinitionsArguments, TargetArguments, load_definitions};
 use super::error::{CommandError, CommandResult, Exit};
@@ -23,6 +27,8 @@ pub struct Project {
     pub arch: Arch,
     target: String,
     aliases: Aliases,
+    offline: bool,
+    tracked: HashSet<ComponentId>,
 }
 
 impl Project {
@@ -34,7 +40,7 @@ impl Project {
 
     /// The same for a target that is told apart from the other arguments.
     pub fn of(target: &str, arguments: &DefinitionsArguments) -> CommandResult<Project> {
-        let DefinitionsArguments { definitions: directory, arch } = arguments;
+        let DefinitionsArguments { definitions: directory, arch, sources } = arguments;
         let definitions = load_definitions(directory)?;
         let config =
             Config::load(directory).map_err(|error| CommandError::input(error.to_string()))?;
@@ -57,8 +63,15 @@ impl Project {
         };
         let arch = Arch::find(&name).ok_or_else(|| unknown_architecture(&name))?;
         let aliases = config.aliases();
+        let offline = sources.offline.or(&config);
+        let tracked = match (&sources.track_branches, &config.track_branches) {
+            (Some(chunks), _) if chunks.is_empty() => Tracking::Everything,
+            (Some(chunks), _) => Tracking::Chunks(chunks.clone()),
+            (None, setting) => setting.clone().unwrap_or_default(),
+        };
+        let tracked = tracked.chunks(&definitions)?;
         let (directory, target) = (directory.clone(), target.to_owned());
-        Ok(Project { definitions, directory, config, arch, target, aliases })
+        Ok(Project { definitions, directory, config, arch, target, aliases, offline, tracked })
     }
 
     /// The kit of the target's architecture, which no collection takes while the command runs.
@@ -96,23 +109,71 @@ impl Project {
     pub fn gather(
         &self,
         context: &Context,
-        fetching: &(dyn Fn(&str, &str) + Sync),
+        observer: &SourceObserver<'_>,
     ) -> CommandResult<Gathered> {
-        Ok(gather::gather(&self.request(context, fetching), &self.target)?)
+        let sources = self.sources(context);
+        let gathered = gather::gather(&self.request(&sources, observer), &self.target);
+        gathered.map_err(|error| self.explain_offline(error))
+    }
+
+    /// Fetches what the store lacks, and gives each source of the target, in building order.
+    pub fn fetch(
+        &self,
+        context: &Context,
+        observer: &SourceObserver<'_>,
+    ) -> CommandResult<Vec<(ComponentId, sources::Result<Source>)>> {
+        let (_, graph) = self.graph()?;
+        let sources = self.sources(context);
+        Ok(gather::fetch(&self.request(&sources, observer), &graph)?)
+    }
+
+    fn sources(&self, context: &Context) -> Sources {
+        Sources::new(context.store.clone()).offline(self.offline)
     }
 
     fn request<'a>(
         &'a self,
-        context: &'a Context,
-        fetching: &'a (dyn Fn(&str, &str) + Sync),
+        sources: &'a Sources,
+        observer: &'a SourceObserver<'a>,
     ) -> Request<'a> {
         Request {
-            store: &context.store,
+            sources,
             definitions: &self.definitions,
             directory: &self.directory,
             aliases: &self.aliases,
-            fetching,
+            tracked: &self.tracked,
+            observer,
         }
+    }
+
+    fn explain_offline(&self, error: BuildError) -> CommandError {
+        let hint = match &error {
+            BuildError::Sources(failures) => self.offline_hint(failures.0.iter().map(|(_, e)| e)),
+            _ => None,
+        };
+        let error = CommandError::from(error);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// How to come by the sources that may not be fetched, where some of the errors say so.
+    pub fn offline_hint<'a>(
+        &self,
+        mut errors: impl Iterator<Item = &'a sources::Error>,
+    ) -> Option<String> {
+        if !errors.any(|error| matches!(error, sources::Error::Offline { .. })) {
+            return None;
+        }
+        let mut command = format!("outcrop source fetch {}", self.target);
+        if self.directory != Path::new(".") {
+            command += &format!(" --definitions {}", self.directory.display());
+        }
+        if self.config.offline == Some(true) {
+            command += " --offline=false";
+        }
+        Some(format!("with a network, get them with: {command}"))
     }
 
     fn inquiry<'a>(&'a self, context: &'a Context, kit: &'a Kit) -> Inquiry<'a> {
@@ -129,9 +190,9 @@ impl Project {
         &self,
         context: &Context,
         kit: &Kit,
-        fetching: &(dyn Fn(&str, &str) + Sync),
+        observer: &SourceObserver<'_>,
     ) -> CommandResult<Resolved> {
-        let gathered = self.gather(context, fetching)?;
+        let gathered = self.gather(context, observer)?;
         Ok(Resolved::new(&self.inquiry(context, kit), gathered)?)
     }
 
@@ -140,9 +201,10 @@ impl Project {
         &self,
         context: &Context,
         kit: &Kit,
-        fetching: &(dyn Fn(&str, &str) + Sync),
+        observer: &SourceObserver<'_>,
     ) -> CommandResult<(Resolved, Missing)> {
-        let request = self.request(context, fetching);
+        let sources = self.sources(context);
+        let request = self.request(&sources, observer);
         let (gathered, missing) = gather::gather_available(&request, &self.target)?;
         Ok((Resolved::new(&self.inquiry(context, kit), gathered)?, missing))
     }
@@ -168,9 +230,27 @@ impl Project {
     }
 }
 
-/// Says on stderr which source is being fetched.
-pub fn tell_fetching(component: &str, source: &str) {
-    output::say(format_args!("{component}: fetching {source}"));
+/// Says on stderr which source is being fetched, and which branch is tracked.
+pub fn tell_fetching(event: SourceEvent<'_>) -> bool {
+    if let Some(line) = line_of(&event) {
+        output::say(line);
+    }
+    true
+}
+
+/// What is said of an event of a source; nothing of most.
+pub fn line_of(event: &SourceEvent<'_>) -> Option<String> {
+    match event {
+        SourceEvent::Fetching { component, repo } => Some(format!("{component}: fetching {repo}")),
+        SourceEvent::Tracked { component, branch: Some(branch), revision } => {
+            Some(format!("{component}: branch {branch} is at {revision}"))
+        }
+        SourceEvent::Tracked { component, branch: None, revision } => Some(format!(
+            "{component}: no branch to track in `unpetrify-ref`; {} is taken",
+            if revision.is_empty() { "what is pinned" } else { revision }
+        )),
+        SourceEvent::Counted(_) | SourceEvent::Progress { .. } | SourceEvent::Done { .. } => None,
+    }
 }
 
 fn unknown_architecture(name: &str) -> CommandError {

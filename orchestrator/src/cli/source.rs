@@ -1,5 +1,7 @@
 //! `outcrop source`: the sources that the store mirrors.
 
+mod fetch;
+
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
@@ -7,25 +9,29 @@ use crate::output;
 use crate::sources::{
     self, Location, Progress, SourceFields, SourceSpec, Sources, digest_of, is_archive_name,
 };
-use crate::words::counted;
 
-use super::context::{Context, TargetArguments};
+use super::context::{Context, OfflineArgument, TargetArguments};
 use super::error::{CommandError, CommandResult};
-use super::project::{Project, exit_of, tell_fetching};
+use super::project::exit_of;
 
 /// Fetch, import and list sources
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Fetch everything that a target is built from
     ///
-    /// What cannot be had does not keep the rest from being fetched; all failures are told at the
-    /// end. Needs no kit.
+    /// Several at once. What the store has is not fetched again, so after an interruption the same
+    /// command goes on. What cannot be had does not keep the rest from being fetched; all failures
+    /// are told at the end. Needs no kit.
     ///
     /// Example: outcrop source fetch minimal-x86_64 --definitions examples/minimal
     #[command(verbatim_doc_comment)]
     Fetch {
         #[command(flatten)]
         target: TargetArguments,
+
+        /// One JSON object for each source
+        #[arg(long)]
+        json: bool,
     },
     /// Import one source and print the fields with which a definition names it
     ///
@@ -67,20 +73,14 @@ pub struct Import {
     /// Definitions whose aliases and settings count
     #[arg(long, value_name = "DIR", default_value = ".")]
     definitions: PathBuf,
+
+    #[command(flatten)]
+    offline: OfflineArgument,
 }
 
 pub fn run(command: &Command) -> CommandResult {
     match command {
-        Command::Fetch { target } => {
-            let project = Project::open(target)?;
-            let gathered = project.gather(&Context::open()?, &tell_fetching)?;
-            let count = gathered.sources.len() as u64;
-            output::say(format_args!(
-                "{} in the store",
-                counted(count, "source is", "sources are")
-            ));
-            Ok(())
-        }
+        Command::Fetch { target, json } => fetch::run(target, *json),
         Command::Import(arguments) => import(&Context::open()?, arguments),
         Command::List { json } => list(&Context::open()?, *json),
     }
@@ -122,7 +122,9 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
         }
         true
     };
-    let resolved = Sources::new(context.store.clone()).resolve(&spec, &progress)?;
+    let offline = arguments.offline.or(&config);
+    let sources = Sources::new(context.store.clone()).offline(offline);
+    let resolved = sources.resolve(&spec, &progress)?;
     match &spec {
         SourceSpec::Git { reference, .. } => {
             output::print(format_args!("repo: {}", arguments.repo))?;

@@ -140,7 +140,7 @@ pub fn find_component(
 ) -> CommandResult<Artifact> {
     let project = Project::of(name, definitions)?;
     let kit = project.kit(context)?;
-    let resolved = project.resolve(context, &kit, &|_, _| {})?;
+    let resolved = project.resolve(context, &kit, &|_| true)?;
     let key = resolved.key(resolved.target)?;
     context.store.held_artifact(&key)?.ok_or_else(|| {
         CommandError::input(format!("{name} is not built (its key is {key})"))
@@ -156,6 +156,11 @@ fn build_command(name: &str, arguments: &DefinitionsArguments) -> String {
     }
     if let Some(arch) = &arguments.arch {
         command += &format!(" --arch {arch}");
+    }
+    match &arguments.sources.track_branches {
+        Some(chunks) if chunks.is_empty() => command += " --track-branches",
+        Some(chunks) => command += &format!(" --track-branches={}", chunks.join(",")),
+        None => {}
     }
     command
 }
@@ -231,14 +236,16 @@ fn is_component(name: &str, arguments: &DefinitionsArguments) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::context::SourceArguments;
     use super::*;
 
     #[test]
     fn the_command_that_builds_has_what_it_was_asked_with() {
         let command = |definitions: &str, arch: Option<&str>| {
             let arch = arch.map(str::to_owned);
-            let arguments = DefinitionsArguments { definitions: definitions.into(), arch };
-            build_command("um", &arguments)
+            let sources = SourceArguments::default();
+            let definitions = definitions.into();
+            build_command("um", &DefinitionsArguments { definitions, arch, sources })
         };
         assert_eq!(command(".", None), "outcrop build um");
         assert_eq!(command("d2", None), "outcrop build um --definitions d2");

@@ -35,6 +35,9 @@ pub(super) fn resolve(session: &Session<'_>, spec: &DebianSpec) -> Result<Resolv
     if let Some(found) = imported(&place, spec, &what)? {
         return Ok(found);
     }
+    if session.offline {
+        return Err(Error::Offline { what });
+    }
     let (package, files) = download(session, spec, &what)?;
     mirror::import(session, &place, &what, |repo| import(session, repo, spec, &package, &files))
 }

@@ -26,6 +26,9 @@ pub(super) fn fetch(session: &Session<'_>, url: &str, sha256: &Sha256Digest) -> 
     if session.store.hold(&place)? {
         return Ok(place);
     }
+    if session.offline {
+        return Err(Error::Offline { what: url.to_owned() });
+    }
     session.log(format!("downloading {url}"));
     let part = session.store.sources().join(format!("{sha256}.part"));
     let resumed = part.exists();

@@ -45,6 +45,10 @@ pub enum Error {
     #[error("{program} failed ({status}) for {what}: {said}")]
     Program { program: &'static str, status: String, what: String, said: String },
 
+    /// It is not here, and nothing may be asked of a server.
+    #[error("{what} is not in the store, and nothing is fetched offline")]
+    Offline { what: String },
+
     #[error(transparent)]
     Store(#[from] store::Error),
 
@@ -60,7 +64,7 @@ pub enum Cause {
     Input,
     /// Nothing of the user's: a server that does not answer, a disk that is full.
     Circumstances,
-    /// The host lacks a program.
+    /// The host lacks a program, or its store a source that may not be fetched.
     Host,
 }
 
@@ -74,7 +78,7 @@ impl Error {
                 NotFound | PermissionDenied | NotADirectory | IsADirectory => Cause::Input,
                 _ => Cause::Circumstances,
             },
-            Error::Missing { .. } => Cause::Host,
+            Error::Missing { .. } | Error::Offline { .. } => Cause::Host,
             Error::Git { .. } | Error::Program { .. } | Error::Store(_) | Error::Cancelled => {
                 Cause::Circumstances
             }

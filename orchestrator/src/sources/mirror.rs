@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::error::{Context, Error, Result};
 use super::spec;
 use super::{Progress, ResolvedSource, Session};
-use crate::store::hex;
+use crate::store::{FileLock, hex};
 
 /// Longest mirror name before its distinguishing digits.
 const LONGEST_NAME: usize = 180;
@@ -33,41 +33,121 @@ const LFS_MAGIC: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 /// Pointer files are smaller than this (the same specification).
 const LFS_LARGEST: usize = 1024;
 
-/// Resolves a git source, fetching only if the revision is not there (or `refresh` asks for it).
-pub(super) fn resolve(
-    session: &Session<'_>,
-    url: &str,
-    reference: &str,
-    refresh: bool,
-) -> Result<ResolvedSource> {
+/// Resolves a git source, fetching only if the revision is not there.
+pub(super) fn resolve(session: &Session<'_>, url: &str, reference: &str) -> Result<ResolvedSource> {
     let path = mirror_path(session, url)?;
-    if !refresh
-        && let Ok(repo) = Repository::open_bare(&path)
+    if let Ok(repo) = Repository::open_bare(&path)
         && let Some(found) = find(&repo, &path, reference)?
     {
         return Ok(found);
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let _lock = session.store.lock_name(&format!("mirror-{name}"))?;
-    let existed = path.exists();
-    let repo = if existed {
-        Repository::open_bare(&path).context("cannot open the mirror", &path)?
-    } else {
-        clone(session, url, &path)?
-    };
-    // Another process may have fetched while this one waited for the lock.
-    if !refresh && let Some(found) = find(&repo, &path, reference)? {
-        return Ok(found);
-    }
-    if existed {
+    let _lock = lock(session, &path)?;
+    resolve_anew(session, url, &path, reference).map_err(|error| match error {
+        Error::Offline { what } => Error::Offline { what: format!("{what} at {reference}") },
+        error => error,
+    })
+}
+
+/// For the holder of the mirror's lock.
+fn resolve_anew(
+    session: &Session<'_>,
+    url: &str,
+    path: &Path,
+    reference: &str,
+) -> Result<ResolvedSource> {
+    if path.exists() {
+        let repo = open(path)?;
+        // Another process may have fetched while this one waited for the lock.
+        if let Some(found) = find(&repo, path, reference)? {
+            return Ok(found);
+        }
         session.log(format!("fetching {url}"));
         fetch(session, &repo, url, &BRANCHES_AND_TAGS)?;
+    } else {
+        clone(session, url, path)?;
     }
-    if let Some(found) = find(&repo, &path, reference)? {
+    let repo = open(path)?;
+    if let Some(found) = find(&repo, path, reference)? {
         return Ok(found);
     }
     fetch(session, &repo, url, &EVERYTHING)?;
-    find(&repo, &path, reference)?.ok_or_else(|| missing(&repo, url, reference))
+    find(&repo, path, reference)?.ok_or_else(|| missing(&repo, url, reference))
+}
+
+/// Where a branch is now, or the tag where no branch has the name.
+pub(super) fn track(session: &Session<'_>, url: &str, branch: &str) -> Result<ResolvedSource> {
+    let names = [format!("refs/heads/{branch}"), format!("refs/tags/{branch}")];
+    if !names.iter().all(|name| git2::Reference::is_valid_name(name)) {
+        return Err(Error::Invalid(format!("{branch:?} cannot be the name of a branch")));
+    }
+    let path = mirror_path(session, url)?;
+    if session.offline && !is_local(url) {
+        let absent = || Error::Offline { what: format!("the branch {branch} of {url}") };
+        let repo = Repository::open_bare(&path).map_err(|_| absent())?;
+        let found = names.iter().find_map(|name| find(&repo, &path, name).transpose());
+        return found.unwrap_or_else(|| Err(absent()));
+    }
+    let _lock = lock(session, &path)?;
+    let asked = (url.to_owned(), branch.to_owned());
+    let known = session.tips.lock().get(&asked).copied().filter(|_| path.exists());
+    let tip = match known {
+        Some(tip) => tip,
+        None => {
+            let ask = |repo: &Repository| fetch_tip(session, repo, url, branch);
+            match path.exists() {
+                true => ask(&open(&path)?)?,
+                false => create(session, &path, url, ask)?,
+            }
+        }
+    };
+    session.tips.lock().insert(asked, tip);
+    let repo = open(&path)?;
+    let tip = tip.to_string();
+    find(&repo, &path, &tip)?.ok_or_else(|| missing(&repo, url, &tip))
+}
+
+/// Fetches, and gives what the branch or tag is at the server. One that is gone there stays in the
+/// mirror for those who have pinned it, so the mirror's own cannot tell.
+fn fetch_tip(session: &Session<'_>, repo: &Repository, url: &str, branch: &str) -> Result<Oid> {
+    let places = ["heads", "tags"].map(|kind| format!("refs/outcrop/{kind}/{branch}"));
+    let forget = || -> Result<()> {
+        for place in &places {
+            if let Ok(mut left) = repo.find_reference(place) {
+                left.delete().context("cannot update the mirror of", url)?;
+            }
+        }
+        Ok(())
+    };
+    forget()?;
+    let specs = [
+        format!("+refs/heads/{branch}:refs/outcrop/heads/{branch}"),
+        format!("+refs/tags/{branch}:refs/outcrop/tags/{branch}"),
+    ];
+    session.log(format!("fetching {url}"));
+    let refspecs: Vec<&str> =
+        BRANCHES_AND_TAGS.into_iter().chain(specs.iter().map(String::as_str)).collect();
+    fetch(session, repo, url, &refspecs)?;
+    let tip = places.iter().find_map(|place| repo.refname_to_id(place).ok());
+    forget()?;
+    tip.ok_or_else(|| {
+        let near = outcrop_fs::layer::git::near_matches(repo, branch);
+        Error::Invalid(format!("{url} has no branch {branch}.{near}"))
+    })
+}
+
+fn open(path: &Path) -> Result<Repository> {
+    Repository::open_bare(path).context("cannot open the mirror", path)
+}
+
+/// Keeps other processes from making or fetching the same mirror.
+fn lock(session: &Session<'_>, path: &Path) -> Result<FileLock> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(session.store.lock_name(&format!("mirror-{name}"))?)
+}
+
+/// Whether a repository is on this machine.
+fn is_local(url: &str) -> bool {
+    url.starts_with('/') || url.starts_with("file://")
 }
 
 /// Where the mirror of a URL is or will be.
@@ -85,7 +165,7 @@ fn mirror_path(session: &Session<'_>, url: &str) -> Result<PathBuf> {
     if !path.exists() {
         return Ok(path);
     }
-    let repo = Repository::open_bare(&path).context("cannot open the mirror", &path)?;
+    let repo = open(&path)?;
     let known = repo.config().and_then(|config| config.get_string(URL_KEY));
     if known.is_ok_and(|known| same_place(&known, url)) {
         return Ok(path);
@@ -101,10 +181,9 @@ fn same_place(a: &str, b: &str) -> bool {
     plain(a) == plain(b)
 }
 
-fn clone(session: &Session<'_>, url: &str, place: &Path) -> Result<Repository> {
+fn clone(session: &Session<'_>, url: &str, place: &Path) -> Result<()> {
     session.log(format!("mirroring {url}"));
-    create(session, place, url, |repo| fetch(session, repo, url, &BRANCHES_AND_TAGS))?;
-    Repository::open_bare(place).context("cannot open the mirror", place)
+    create(session, place, url, |repo| fetch(session, repo, url, &BRANCHES_AND_TAGS))
 }
 
 /// Makes a single-commit mirror of what `fill` puts into it.
@@ -156,17 +235,16 @@ pub(super) fn imported(place: &Path) -> Result<Option<ResolvedSource>> {
     if !place.exists() {
         return Ok(None);
     }
-    let repo = Repository::open_bare(place).context("cannot open the mirror", place)?;
-    find(&repo, place, IMPORTED)
+    find(&open(place)?, place, IMPORTED)
 }
 
 /// Makes a bare repository whole or not at all: filled beside, synced, renamed.
-fn create(
+fn create<T>(
     session: &Session<'_>,
     place: &Path,
     url: &str,
-    fill: impl FnOnce(&Repository) -> Result<()>,
-) -> Result<()> {
+    fill: impl FnOnce(&Repository) -> Result<T>,
+) -> Result<T> {
     let draft = session.store.temporary_path();
     let mut options = git2::RepositoryInitOptions::new();
     // Neither the user's templates nor the user's default branch name belong into a mirror.
@@ -175,13 +253,18 @@ fn create(
         .and_then(|repo| repo.config()?.set_str(URL_KEY, url).map(|()| repo))
         .context("cannot make a mirror in", &draft)
         .and_then(|repo| fill(&repo))
-        .and_then(|()| sync(&draft))
-        .and_then(|()| std::fs::rename(&draft, place).context("cannot move the mirror to", place));
-    if let Err(error) = done {
-        crate::store::remove_tree(&draft)?;
-        return Err(error);
+        .and_then(|filled| sync(&draft).map(|()| filled))
+        .and_then(|filled| {
+            std::fs::rename(&draft, place).context("cannot move the mirror to", place)?;
+            Ok(filled)
+        });
+    match done {
+        Ok(filled) => sync(place).map(|()| filled),
+        Err(error) => {
+            crate::store::remove_tree(&draft)?;
+            Err(error)
+        }
     }
-    sync(place)
 }
 
 /// Brings the file system that holds the path to disk: cheaper than syncing thousands of objects.
@@ -193,6 +276,14 @@ fn sync(path: &Path) -> Result<()> {
 fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str]) -> Result<()> {
     limit_patience();
     let mut remote = repo.remote_anonymous(url).context("cannot use the URL", url)?;
+    // The user's git configuration may lead elsewhere than the URL does.
+    if session.offline && !remote.url().is_ok_and(is_local) {
+        return Err(Error::Offline { what: url.to_owned() });
+    }
+    // A server may be silent for long before there is anything to count.
+    if !session.tell(Progress::Fetching { url, received: 0, total: 0, bytes: 0 }) {
+        return Err(Error::Cancelled);
+    }
     let cancelled = std::cell::Cell::new(false);
     let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(|state| {

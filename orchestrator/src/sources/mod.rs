@@ -13,10 +13,12 @@ mod mirror;
 mod patches;
 mod spec;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use outcrop_fs::Timestamp;
+use parking_lot::Mutex;
 
 pub use download::digest_of;
 pub use error::{Cause, Error, Result};
@@ -30,7 +32,8 @@ pub use spec::{
 use crate::store::Store;
 use error::Context;
 
-/// What is going on, for people. Counts and sizes so far.
+/// What is going on, for people. Counts and sizes so far. Told at least once of whatever is not in the
+/// store yet, and of nothing else.
 #[derive(Debug, Clone, Copy)]
 pub enum Progress<'a> {
     /// Objects of a git repository.
@@ -76,15 +79,23 @@ pub struct ResolvedSubmodule {
     pub source: ResolvedSource,
 }
 
+/// Where branches are, by URL and name.
+type Tips = HashMap<(String, String), Oid>;
+
 /// Gets sources into a store.
 #[derive(Debug, Clone)]
 pub struct Sources {
     store: Store,
+    offline: bool,
+    /// Each server is asked once, so that all who track one branch get one commit.
+    tips: Arc<Mutex<Tips>>,
 }
 
 /// A store and somebody to tell of progress.
 struct Session<'a> {
     store: &'a Store,
+    offline: bool,
+    tips: &'a Mutex<Tips>,
     progress: &'a ProgressFn<'a>,
 }
 
@@ -103,35 +114,44 @@ const DEEPEST_SUBMODULE: usize = 8;
 
 impl Sources {
     pub fn new(store: Store) -> Sources {
-        Sources { store }
+        Sources { store, offline: false, tips: Arc::default() }
+    }
+
+    /// With `offline` nothing is asked of a server; what is on this machine is still read.
+    pub fn offline(self, offline: bool) -> Sources {
+        Sources { offline, ..self }
     }
 
     /// The commit and tree of a source; goes to the network only for what the store lacks. No
     /// collection removes the mirror while the store is open.
     pub fn resolve(&self, spec: &SourceSpec, progress: &ProgressFn<'_>) -> Result<ResolvedSource> {
-        self.get(spec, false, progress)
+        let session = self.session(progress);
+        self.hold(|| match spec {
+            SourceSpec::Git { url, reference } => mirror::resolve(&session, url, reference),
+            SourceSpec::Archive { location, sha256 } => self.import(&session, location, sha256),
+            SourceSpec::Debian(spec) => debian::resolve(&session, spec),
+        })
     }
 
-    /// As `resolve`, but fetches a git mirror even if the revision is in it: a branch moves.
-    pub fn refresh(&self, spec: &SourceSpec, progress: &ProgressFn<'_>) -> Result<ResolvedSource> {
-        self.get(spec, true, progress)
-    }
-
-    fn get(
+    /// Where a branch of a git repository is now, or the tag where no branch has the name. The server
+    /// is asked once; offline the mirror is.
+    pub fn track(
         &self,
-        spec: &SourceSpec,
-        refresh: bool,
+        url: &str,
+        branch: &str,
         progress: &ProgressFn<'_>,
     ) -> Result<ResolvedSource> {
-        let session = Session { store: &self.store, progress };
+        let session = self.session(progress);
+        self.hold(|| mirror::track(&session, url, branch))
+    }
+
+    fn session<'a>(&'a self, progress: &'a ProgressFn<'a>) -> Session<'a> {
+        Session { store: &self.store, offline: self.offline, tips: &self.tips, progress }
+    }
+
+    fn hold(&self, get: impl Fn() -> Result<ResolvedSource>) -> Result<ResolvedSource> {
         loop {
-            let found = match spec {
-                SourceSpec::Git { url, reference } => {
-                    mirror::resolve(&session, url, reference, refresh)
-                }
-                SourceSpec::Archive { location, sha256 } => self.import(&session, location, sha256),
-                SourceSpec::Debian(spec) => debian::resolve(&session, spec),
-            }?;
+            let found = get()?;
             // A collection may have taken the mirror in between; then it is made once more.
             if self.store.hold(&found.repo)? {
                 return Ok(found);

@@ -39,6 +39,23 @@ pub struct ArtifactInfo {
     pub strata: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     pub dependencies: Vec<String>,
+    /// Of a chunk with a source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceRecord>,
+}
+
+/// What a chunk was built from. The key covers its content, not where it is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// As the definition says it.
+    pub repo: String,
+    /// The pinned revision.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The branch that was tracked instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    pub commit: String,
 }
 
 /// A published artifact.

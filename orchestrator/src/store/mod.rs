@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use error::Context;
 use parking_lot::Mutex;
 
-pub use artifact::{Artifact, ArtifactInfo, Draft};
+pub use artifact::{Artifact, ArtifactInfo, Draft, SourceRecord};
 pub use collect::{Collected, Collection};
 pub use error::{Error, Result};
 pub use files::{disk_usage, remove_tree, write_beside};

@@ -24,6 +24,7 @@ fn info(key: &Key, content: &[u8]) -> ArtifactInfo {
         inputs: BTreeMap::from([("ref".to_owned(), "v1".to_owned())]),
         strata: BTreeMap::new(),
         dependencies: Vec::new(),
+        source: None,
     }
 }
 

@@ -38,6 +38,10 @@ fn spec(path: &Path, reference: &str) -> SourceSpec {
     SourceSpec::Git { url: path.display().to_string(), reference: reference.to_owned() }
 }
 
+fn track(sources: &Sources, upstream: &Path, branch: &str) -> Result<ResolvedSource> {
+    sources.track(&upstream.display().to_string(), branch, &quiet)
+}
+
 #[test]
 fn mirrors_once_and_fetches_only_what_is_missing() {
     let place = tempfile::tempdir().unwrap();
@@ -49,12 +53,12 @@ fn mirrors_once_and_fetches_only_what_is_missing() {
     assert_eq!((found.commit, found.time), (first, Timestamp::new(1_234_567, 0)));
     assert_eq!(tree(&found)["a"].1, b"1");
     let second = commit(&repo, "main", &[("a", "2")]);
-    // The branch is there: no fetch. The commit is not: fetch. A refresh moves the branch.
+    // The branch is there: no fetch. The commit is not: fetch. Tracking moves the branch.
     assert_eq!(sources.resolve(&spec(&upstream, "main"), &quiet).unwrap().commit, first);
     let by_id = spec(&upstream, &second.to_string());
     assert_eq!(sources.resolve(&by_id, &quiet).unwrap().commit, second);
     let third = commit(&repo, "main", &[("a", "3")]);
-    assert_eq!(sources.refresh(&spec(&upstream, "main"), &quiet).unwrap().commit, third);
+    assert_eq!(track(&sources, &upstream, "main").unwrap().commit, third);
     // A commit that only an unusual ref keeps.
     let hidden = commit(&repo, "hidden", &[("a", "4")]);
     repo.reference("refs/pull/1/head", hidden, true, "").unwrap();
@@ -161,7 +165,7 @@ fn large_file_pointers_are_refused_by_name() {
     commit(&repo, "main", &[(".gitattributes", attributes), ("d/real.bin", "data")]);
     sources.resolve(&spec(&upstream, "main"), &quiet).unwrap();
     commit(&repo, "bad", &[(".gitattributes", attributes), ("d/x.bin", pointer)]);
-    let error = sources.refresh(&spec(&upstream, "bad"), &quiet).unwrap_err().to_string();
+    let error = track(&sources, &upstream, "bad").unwrap_err().to_string();
     assert!(error.contains("d/x.bin") && error.contains("LFS"), "{error}");
 }
 

@@ -1,0 +1,65 @@
+//! Chunks that are built from the tip of a branch instead of what is pinned (docs/sources.md).
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Deserializer};
+
+use super::error::{BuildError, Result};
+use crate::definitions::{ComponentId, Definitions};
+
+/// Which chunks follow the branch in their `unpetrify-ref`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Tracking {
+    #[default]
+    Nothing,
+    Everything,
+    /// Paths, or names that only one chunk has.
+    Chunks(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Tracking {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "`true`, `false` or a list of chunks is needed")]
+        enum Value {
+            All(bool),
+            Some(Vec<String>),
+        }
+        Ok(match Value::deserialize(deserializer)? {
+            Value::All(true) => Tracking::Everything,
+            Value::All(false) => Tracking::Nothing,
+            Value::Some(paths) => Tracking::Chunks(paths),
+        })
+    }
+}
+
+impl Tracking {
+    /// The chunks that are meant. One that the target does not need is no mistake: the settings are
+    /// for all targets.
+    pub fn chunks(&self, definitions: &Definitions) -> Result<HashSet<ComponentId>> {
+        match self {
+            Tracking::Nothing => Ok(HashSet::new()),
+            Tracking::Everything => Ok(definitions
+                .iter()
+                .filter(|(_, component)| component.chunk().is_some())
+                .map(|(id, _)| id)
+                .collect()),
+            Tracking::Chunks(paths) => paths.iter().map(|path| chunk(definitions, path)).collect(),
+        }
+    }
+}
+
+fn chunk(definitions: &Definitions, path: &str) -> Result<ComponentId> {
+    let id = definitions
+        .select(path)
+        .map_err(|error| BuildError::Invalid(format!("cannot track branches: {error}")))?;
+    match definitions.get(id).and_then(|component| component.chunk()) {
+        Some(_) => Ok(id),
+        None => Err(BuildError::Invalid(format!(
+            "cannot track branches of {}: it is not a chunk",
+            definitions.path_of(id)
+        ))),
+    }
+}
