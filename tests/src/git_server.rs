@@ -83,7 +83,13 @@ fn serve(mut connection: TcpStream, directory: &Path, state: &State) {
     let gone = Arc::new(AtomicBool::new(false));
     let left = gone.clone();
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut asked, &mut to);
+        // `io::copy` splices, and waits for more than is asked.
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = asked.read(&mut buffer) {
+            if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
+                break;
+            }
+        }
         left.store(true, Ordering::SeqCst);
     });
     let (mut said, mut buffer) = (0, [0; 4096]);

@@ -144,9 +144,14 @@ fn processes_at_once_import_an_archive_once() {
     let sampled = Sampled::new();
     let import = ["source", "import", "app.tar.xz"];
     let children: Vec<Child> = (0..4).map(|_| start(&sampled, &import)).collect();
-    let said: Vec<_> =
-        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
-    assert!(said.iter().all(|said| said.status.success() && said.stdout == said[0].stdout));
+    let mut printed: Vec<Vec<u8>> = Vec::new();
+    for child in children {
+        let said = child.wait_with_output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        printed.push(said.stdout);
+    }
+    printed.dedup();
+    assert_eq!(printed.len(), 1);
     assert_eq!(names_in(&sampled, ".store/mirrors").len(), 1);
     sampled.shell("for m in .store/mirrors/*; do git -C $m fsck --full --strict; done");
 }
@@ -172,7 +177,7 @@ fn offline_nothing_is_asked_of_a_server_and_everything_missing_is_told() {
     sampled.kit("x86_64-one", "package", "kernel");
     sampled.shell("ln -s x86_64-one .store/kits/x86_64");
     let told = |said: Said| {
-        for missing in ["all/git: git://", "all/archive: http://", "all/package: debian:hello"] {
+        for missing in ["    all/git: ", "    all/archive: http://", "    all/package: debian:"] {
             let line = said.stderr.lines().find(|line| line.contains(missing));
             let why = "is not in the store, and nothing is fetched offline";
             assert!(line.is_some_and(|line| line.ends_with(why)), "{missing}\n{}", said.stderr);
@@ -190,14 +195,16 @@ fn offline_nothing_is_asked_of_a_server_and_everything_missing_is_told() {
     assert!(sampled.outcrop(&local).ok().stdout.starts_with("local."));
     sampled.scratch.file("defs/outcrop.toml", "offline = true\n");
     told(fetch(&sampled, &[]).fails(3)).says("--definitions defs --offline=false");
-    let import = on(&["source", "import", &format!("git://{address}/x"), "--ref", "main"]);
+    let repo = format!("git://{address}/x");
+    let import = on(&["source", "import", &repo, "--ref", "main"]);
     sampled.outcrop(&import).fails(3).says("nothing is fetched offline");
     let refused = server.accept().map(|(_, peer)| peer);
     assert!(refused.is_err(), "{refused:?} connected");
     // The same server is asked once it may be.
-    let said = sampled.outcrop(&on(&["source", "fetch", "archive", "--offline=false"]));
-    drop(said);
-    assert!(server.accept().is_ok());
+    let mut child = start(&sampled, &on(&["source", "fetch", "git", "--offline=false"]));
+    wait_until("a connection", Duration::from_secs(60), || server.accept().is_ok());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
