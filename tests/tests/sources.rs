@@ -8,9 +8,10 @@ use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use outcrop_tests::definitions::fresh_name;
 use outcrop_tests::git_server::GitServer;
 use outcrop_tests::samples::Sampled;
-use outcrop_tests::{Said, as_user, run, wait_until};
+use outcrop_tests::{Said, as_user, guests_can_run, outcrop, run, wait_until};
 use serde_json::Value;
 
 /// Samples, and definitions in `defs` with one stratum `all` of chunks with these sources.
@@ -238,7 +239,7 @@ fn a_tracked_branch_is_resolved_anew_and_its_key_changes() {
     let (found, said) = commits(&["--track-branches"]);
     assert_eq!(found, [newest.clone(), pinned.clone()]);
     said.says(&format!("all/moves: branch main is at {newest}"))
-        .says(&format!("all/stays: no branch to track in `unpetrify-ref`; {pinned} is taken"));
+        .says(&format!("all/stays: there is no branch to track; {pinned} is taken"));
     let first = key(&["--track-branches=moves"]);
     assert_ne!(first.lines().next(), fixed.lines().next());
     let from =
@@ -298,4 +299,103 @@ fn sha_is_built_instead_of_ref() {
     assert_eq!(members(&objects(&said), "tree"), [("all/pinned", tree.as_str())]);
     define(&sampled, &[("pinned", &format!("repo: {place}/src, ref: {first}, sha: abc"))]);
     fetch(&sampled, &[]).fails(2).says("`sha` must have 40 hexadecimal digits");
+}
+
+#[test]
+fn a_tracked_branch_is_what_is_built_and_recorded() {
+    if !guests_can_run() {
+        return;
+    }
+    let sampled = Sampled::new();
+    let (name, place) = (fresh_name("tracked"), sampled.scratch.path().display().to_string());
+    let pinned = revision(&sampled, "v1.0");
+    let newest = commit(&sampled, &name);
+    sampled.scratch.file("defs/VERSION", "version: 8\n");
+    let chunk = "kind: chunk\nbuild-system: manual\ninstall-commands:\n\
+                 - install -D -m 0644 news \"$DESTDIR/news\"\n";
+    sampled.scratch.file("defs/chunk.morph", format!("name: {name}\n{chunk}"));
+    let stratum = format!(
+        "name: all\nkind: stratum\nchunks:\n- name: {name}\n  morph: chunk.morph\n  \
+         repo: {place}/src\n  ref: {pinned}\n  unpetrify-ref: main\n"
+    );
+    sampled.scratch.file("defs/all.morph", stratum);
+    let on = |command: &str| {
+        let mut outcrop = outcrop();
+        let definitions = sampled.scratch.join("defs");
+        outcrop.args([command, &name, "--arch", "x86_64", "--track-branches", "--definitions"]);
+        outcrop.arg(definitions);
+        outcrop
+    };
+    let key = run(&mut on("build")).ok().stdout;
+    // The pinned commit has no such file.
+    assert_eq!(run(on("cat").arg("/news")).ok().stdout, format!("{name}\n"));
+    let listed = run(outcrop().args(["store", "list", "--json"])).ok().stdout;
+    let objects = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let described = objects.into_iter().find(|object| object["key"] == key.trim()).unwrap();
+    assert_eq!(described["source"]["commit"], newest.as_str(), "{described}");
+    assert_eq!(described["source"]["branch"], "main");
+}
+
+#[test]
+fn an_alias_leads_to_a_series_of_archives() {
+    let sampled = Sampled::new();
+    sampled.shell(
+        "for v in 1.9 1.10; do mkdir app-$v; echo $v > app-$v/version; tar cf app-$v.tar app-$v; done",
+    );
+    let import = |archives: &[&str]| {
+        sampled.outcrop(&[&["source", "import", "--series", "app-tarball"], archives].concat())
+    };
+    let said = import(&["app-1.10.tar", "app-1.9.tar"]).ok();
+    let fields: Vec<&str> = said.stdout.lines().collect();
+    let commit = fields[1].strip_prefix("ref: ").unwrap();
+    let newest = fields[5].strip_prefix("ref: ").unwrap();
+    assert_eq!(fields[2], "unpetrify-ref: app-1.9");
+    assert_eq!((fields[4], fields[6]), ("repo: series:app-tarball", "unpetrify-ref: app-1.10"));
+    let repo = "repo: 'upstream:app-tarball'";
+    define(
+        &sampled,
+        &[
+            ("by-tag", &format!("{repo}, ref: app-1.9")),
+            ("by-commit", &format!("{repo}, ref: {newest}")),
+        ],
+    );
+    let alias = "[aliases]\n\"upstream:app-tarball\" = \"series:app-tarball\"\n";
+    sampled.scratch.file("defs/outcrop.toml", alias);
+    // Nobody could fetch it again.
+    sampled.outcrop(&["store", "gc", "--size", "0"]).ok();
+    let said = fetch(&sampled, &["--json", "--offline"]).ok();
+    let found = [("all/by-commit", newest), ("all/by-tag", commit)];
+    assert_eq!(members(&objects(&said), "commit"), found);
+    // What is refused says why and leaves the series alone.
+    sampled.shell("cp app-1.9.tar app-1.8.tar; cp app-1.9.tar app-1.10.tar; head -c 700 app-1.9.tar > app-2.tar");
+    import(&["app-1.8.tar"]).fails(2).says("only later releases can be added");
+    import(&["app-1.10.tar"]).fails(2).says("another archive as app-1.10");
+    import(&["app-2.tar"]).fails(2).says("app-2.tar: the archive cannot be used");
+    import(&["work"]).fails(2).says("there is no archive in work");
+    import(&["src/main.c"]).fails(2).says("is not an archive on this machine");
+    sampled
+        .outcrop(&["source", "import", "app-1.9.tar", "app-1.8.tar"])
+        .fails(2)
+        .says("--series NAME");
+    let said = fetch(&sampled, &["--json"]).ok();
+    assert_eq!(members(&objects(&said), "commit"), found);
+    sampled.scratch.file("defs/outcrop.toml", alias.replace("series:app", "series:other"));
+    fetch(&sampled, &[]).fails(3).says("outcrop source import --series other-tarball ARCHIVE");
+}
+
+#[test]
+fn processes_at_once_add_to_a_series() {
+    let sampled = Sampled::new();
+    sampled.shell("mkdir app; echo 1 > app/f; for v in 1 2 3; do tar cf app-$v.tar app; done");
+    let import = ["source", "import", "--series", "app", "app-1.tar", "app-2.tar", "app-3.tar"];
+    let children: Vec<Child> = (0..3).map(|_| start(&sampled, &import)).collect();
+    let mut printed: Vec<Vec<u8>> = Vec::new();
+    for child in children {
+        let said = child.wait_with_output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        printed.push(said.stdout);
+    }
+    printed.dedup();
+    assert_eq!(printed.len(), 1);
+    sampled.shell("git -C .store/mirrors/series_app fsck --full --strict");
 }

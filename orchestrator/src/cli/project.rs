@@ -246,7 +246,7 @@ pub fn line_of(event: &SourceEvent<'_>) -> Option<String> {
             Some(format!("{component}: branch {branch} is at {revision}"))
         }
         SourceEvent::Tracked { component, branch: None, revision } => Some(format!(
-            "{component}: no branch to track in `unpetrify-ref`; {} is taken",
+            "{component}: there is no branch to track; {} is taken",
             if revision.is_empty() { "what is pinned" } else { revision }
         )),
         SourceEvent::Counted(_) | SourceEvent::Progress { .. } | SourceEvent::Done { .. } => None,

@@ -1,6 +1,7 @@
 //! `outcrop source`: the sources that the store mirrors.
 
 mod fetch;
+mod series;
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,11 @@ pub enum Command {
     /// The arguments are as in a definition. The checksum of a local archive is computed, and a
     /// branch or tag of a git repository is pinned to its commit.
     ///
+    /// With --series the archives of one project become one repository, with a commit and a tag for
+    /// each in the order of the versions in their names. Later releases can be added to it.
+    ///
     /// Example: outcrop source import zlib-1.3.1.tar.gz
+    /// Example: outcrop source import --series make-tarball make-4.2.tar.gz make-4.3.tar.gz
     /// Example: outcrop source import https://github.com/madler/zlib.git --ref v1.3.1
     #[command(verbatim_doc_comment)]
     Import(Import),
@@ -55,8 +60,14 @@ pub enum Command {
 
 #[derive(clap::Args)]
 pub struct Import {
-    /// A git repository, an archive or debian:NAME, as `repo` in a definition
-    repo: String,
+    /// A git repository, an archive or debian:NAME, as `repo` in a definition; of a series local
+    /// archives or directories of them
+    #[arg(value_name = "REPO", required = true)]
+    repos: Vec<String>,
+
+    /// Import archives as the releases of series:NAME
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["reference", "sha256", "patches"])]
+    series: Option<String>,
 
     /// A commit, tag or branch; of a Debian package the version
     #[arg(long = "ref", value_name = "REF")]
@@ -81,7 +92,14 @@ pub struct Import {
 pub fn run(command: &Command) -> CommandResult {
     match command {
         Command::Fetch { target, json } => fetch::run(target, *json),
-        Command::Import(arguments) => import(&Context::open()?, arguments),
+        Command::Import(arguments) => match (&arguments.series, arguments.repos.as_slice()) {
+            (Some(name), archives) => series::import(&Context::open()?, name, archives),
+            (None, [repo]) => import(&Context::open()?, repo, arguments),
+            (None, _) => {
+                Err(CommandError::input("only a series is imported from several archives")
+                    .hint("`--series NAME` makes one of them"))
+            }
+        },
         Command::List { json } => list(&Context::open()?, *json),
     }
 }
@@ -97,10 +115,10 @@ fn list(context: &Context, json: bool) -> CommandResult {
     Ok(())
 }
 
-fn import(context: &Context, arguments: &Import) -> CommandResult {
+fn import(context: &Context, repo: &str, arguments: &Import) -> CommandResult {
     let config = Config::load(&arguments.definitions)
         .map_err(|error| CommandError::input(error.to_string()))?;
-    let sha256 = match (&arguments.sha256, local_archive(&arguments.repo)) {
+    let sha256 = match (&arguments.sha256, local_archive(repo)) {
         (None, Some(path)) => Some(digest_of(&path)?),
         (given, _) => given.clone(),
     };
@@ -108,17 +126,17 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
     let base = std::env::current_dir()
         .map_err(|error| CommandError::host(format!("cannot tell where this is: {error}")))?;
     let fields = SourceFields {
-        repo: &arguments.repo,
+        repo,
         reference: arguments.reference.as_deref(),
         sha256: sha256.as_deref(),
         patches: arguments.patches,
     };
     let spec = SourceSpec::parse(fields, &config.aliases(), &base)
-        .map_err(|error| explain_directory(&base, &arguments.repo, error))?;
+        .map_err(|error| explain_directory(&base, repo, error))?;
     let told = std::cell::Cell::new(false);
     let progress = |_: Progress<'_>| {
         if !told.replace(true) {
-            output::say(format_args!("importing {}", arguments.repo));
+            output::say(format_args!("importing {repo}"));
         }
         true
     };
@@ -126,8 +144,8 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
     let sources = Sources::new(context.store.clone()).offline(offline);
     let resolved = sources.resolve(&spec, &progress)?;
     match &spec {
-        SourceSpec::Git { reference, .. } => {
-            output::print(format_args!("repo: {}", arguments.repo))?;
+        SourceSpec::Git { reference, .. } | SourceSpec::Series { reference, .. } => {
+            output::print(format_args!("repo: {repo}"))?;
             output::print(format_args!("ref: {}", resolved.commit))?;
             if *reference != resolved.commit.to_string() {
                 output::print(format_args!("unpetrify-ref: {reference}"))?;
@@ -138,7 +156,7 @@ fn import(context: &Context, arguments: &Import) -> CommandResult {
                 Location::Path(path) => {
                     output::print(format_args!("repo: tar:{}", path.display()))?
                 }
-                Location::Url(_) => output::print(format_args!("repo: {}", arguments.repo))?,
+                Location::Url(_) => output::print(format_args!("repo: {repo}"))?,
             }
             output::print(format_args!("sha256: {sha256}"))?;
         }

@@ -25,6 +25,15 @@ const SMALL_FILE: u64 = 8 << 20;
 /// The last second of the year 9999: later times are garbage, and git tools trip over them.
 const LATEST_TIME: u64 = 253_402_300_799;
 
+/// What a line of a commit's message begins with that has the checksum of an archive.
+const CHECKSUM: &str = "sha256: ";
+
+/// The first checksum in the message of an import's commit.
+pub(super) fn checksum_of(commit: &git2::Commit<'_>) -> Option<String> {
+    let message = String::from_utf8_lossy(commit.message_bytes());
+    message.lines().find_map(|line| line.strip_prefix(CHECKSUM)).map(str::to_owned)
+}
+
 /// A directory in the making.
 pub(super) type Members = BTreeMap<Vec<u8>, Member>;
 
@@ -308,23 +317,33 @@ pub(super) fn write_tree(
     if builder.is_empty() { Ok(None) } else { builder.write().map(Some) }
 }
 
-/// The commit of an import: the same for the same tree, time and checksums.
+/// What a commit says of an import.
+pub(super) struct Description<'a> {
+    pub subject: &'a str,
+    pub seconds: i64,
+    pub checksums: &'a [String],
+    pub parent: Option<Oid>,
+}
+
+/// The commit of an import: the same for the same tree and description.
 pub(super) fn commit(
     repo: &Repository,
     members: &Members,
-    seconds: i64,
-    checksums: &[String],
+    description: &Description<'_>,
     what: &str,
 ) -> Result<Oid> {
     let make = || {
         let Some(tree) = write_tree(repo, members)? else { return Ok(None) };
-        let who = Signature::new("Outcrop", "outcrop@localhost", &Time::new(seconds, 0))?;
-        let mut message = "Import\n\n".to_owned();
-        for checksum in checksums {
-            message.push_str(&format!("sha256: {checksum}\n"));
+        let time = Time::new(description.seconds, 0);
+        let who = Signature::new("Outcrop", "outcrop@localhost", &time)?;
+        let mut message = format!("{}\n\n", description.subject);
+        for checksum in description.checksums {
+            message.push_str(&format!("{CHECKSUM}{checksum}\n"));
         }
         let tree = repo.find_tree(tree)?;
-        repo.commit(None, &who, &who, &message, &tree, &[]).map(Some)
+        let parent = description.parent.map(|id| repo.find_commit(id)).transpose()?;
+        let parents: Vec<_> = parent.iter().collect();
+        repo.commit(None, &who, &who, &message, &tree, &parents).map(Some)
     };
     make().context("cannot import", what)?.ok_or_else(|| bad(what, "there is no file in it"))
 }

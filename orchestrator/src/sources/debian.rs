@@ -89,12 +89,11 @@ fn imported(place: &Path, spec: &DebianSpec, what: &str) -> Result<Option<Resolv
     if let Some(wanted) = &spec.sha256 {
         let repo = Repository::open_bare(place).context("cannot open the mirror", place)?;
         let commit = repo.find_commit(found.commit).context("cannot read", place)?;
-        let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
-        let main = message.lines().find_map(|line| line.strip_prefix("sha256: "));
-        if main != Some(wanted.as_str()) {
+        let main = archive::checksum_of(&commit);
+        if main.as_deref() != Some(wanted.as_str()) {
             return Err(Error::Checksum {
                 what: what.to_owned(),
-                found: main.unwrap_or("unknown").to_owned(),
+                found: main.unwrap_or_else(|| "unknown".to_owned()),
                 wanted: wanted.to_string(),
             });
         }
@@ -144,7 +143,13 @@ fn import(
             None => log::info!("{what} has format {} and no patches", package.format),
         }
     }
-    archive::commit(repo, &members, newest, &checksums, &what)
+    let description = archive::Description {
+        subject: "Import",
+        seconds: newest,
+        checksums: &checksums,
+        parent: None,
+    };
+    archive::commit(repo, &members, &description, &what)
 }
 
 fn stored(session: &Session<'_>, file: &SourceFile) -> PathBuf {

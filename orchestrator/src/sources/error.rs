@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::spec::SeriesName;
 use crate::store;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -49,6 +50,13 @@ pub enum Error {
     #[error("{what} is not in the store, and nothing is fetched offline")]
     Offline { what: String },
 
+    /// Nobody can fetch a series: somebody has to import it.
+    #[error(
+        "series:{0} is not in the store; import its archives with: \
+         outcrop source import --series {0} ARCHIVE…"
+    )]
+    NoSeries(SeriesName),
+
     #[error(transparent)]
     Store(#[from] store::Error),
 
@@ -64,7 +72,7 @@ pub enum Cause {
     Input,
     /// Nothing of the user's: a server that does not answer, a disk that is full.
     Circumstances,
-    /// The host lacks a program, or its store a source that may not be fetched.
+    /// The host lacks a program, or its store a source that may not or cannot be fetched.
     Host,
 }
 
@@ -78,7 +86,7 @@ impl Error {
                 NotFound | PermissionDenied | NotADirectory | IsADirectory => Cause::Input,
                 _ => Cause::Circumstances,
             },
-            Error::Missing { .. } | Error::Offline { .. } => Cause::Host,
+            Error::Missing { .. } | Error::Offline { .. } | Error::NoSeries(_) => Cause::Host,
             Error::Git { .. } | Error::Program { .. } | Error::Store(_) | Error::Cancelled => {
                 Cause::Circumstances
             }

@@ -135,12 +135,12 @@ fn fetch_tip(session: &Session<'_>, repo: &Repository, url: &str, branch: &str) 
     })
 }
 
-fn open(path: &Path) -> Result<Repository> {
+pub(super) fn open(path: &Path) -> Result<Repository> {
     Repository::open_bare(path).context("cannot open the mirror", path)
 }
 
 /// Keeps other processes from making or fetching the same mirror.
-fn lock(session: &Session<'_>, path: &Path) -> Result<FileLock> {
+pub(super) fn lock(session: &Session<'_>, path: &Path) -> Result<FileLock> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(session.store.lock_name(&format!("mirror-{name}"))?)
 }
@@ -195,7 +195,8 @@ pub(super) fn import(
 ) -> Result<ResolvedSource> {
     create(session, place, url, |repo| {
         let commit = fill(repo)?;
-        pack(repo, commit).context("cannot pack the import of", url)?;
+        let packs = repo.path().join("objects/pack");
+        pack(repo, commit, None, &packs).context("cannot pack the import of", url)?;
         remove_loose_objects(repo)?;
         repo.reference(IMPORTED, commit, true, "import")
             .context("cannot name the import of", url)?;
@@ -206,20 +207,31 @@ pub(super) fn import(
     })
 }
 
-/// Writes everything that a commit needs into one pack: a file a blob costs more to look up, and
-/// much more disk. No deltas are made, because a build reads every file once, at random.
-fn pack(repo: &Repository, commit: Oid) -> std::result::Result<(), git2::Error> {
+/// Writes everything that a commit and those before it need, and that a known one does not, into one
+/// pack: a file a blob costs more to look up, and much more disk. No deltas are made, because a build
+/// reads every file once, at random.
+pub(super) fn pack(
+    repo: &Repository,
+    newest: Oid,
+    known: Option<Oid>,
+    packs: &Path,
+) -> std::result::Result<(), git2::Error> {
     // libgit2 takes this option as the size up to which it tries to find deltas, too. Should that
     // change, packs become smaller and slower to read, nothing else.
     const NO_DELTAS: &str = "pack.deltaCacheSize";
     repo.config()?.set_i64(NO_DELTAS, 1)?;
     let mut builder = repo.packbuilder()?;
-    builder.insert_commit(commit)?;
-    builder.write(&repo.path().join("objects/pack"), 0o444)?;
+    let mut commits = repo.revwalk()?;
+    commits.push(newest)?;
+    if let Some(known) = known {
+        commits.hide(known)?;
+    }
+    builder.insert_walk(&mut commits)?;
+    builder.write(packs, 0o444)?;
     repo.config()?.remove(NO_DELTAS)
 }
 
-fn remove_loose_objects(repo: &Repository) -> Result<()> {
+pub(super) fn remove_loose_objects(repo: &Repository) -> Result<()> {
     let objects = repo.path().join("objects");
     for item in std::fs::read_dir(&objects).context("cannot read", &objects)? {
         let path = item.context("cannot read", &objects)?.path();
@@ -239,11 +251,26 @@ pub(super) fn imported(place: &Path) -> Result<Option<ResolvedSource>> {
 }
 
 /// Makes a bare repository whole or not at all: filled beside, synced, renamed.
-fn create<T>(
+pub(super) fn create<T>(
     session: &Session<'_>,
     place: &Path,
     url: &str,
     fill: impl FnOnce(&Repository) -> Result<T>,
+) -> Result<T> {
+    in_draft(session, url, |repo, draft| {
+        let filled = fill(repo)?;
+        sync(draft)?;
+        std::fs::rename(draft, place).context("cannot move the mirror to", place)?;
+        Ok(filled)
+    })
+    .and_then(|filled| sync(place).map(|()| filled))
+}
+
+/// Works with a bare repository that is gone afterwards, unless it was moved.
+pub(super) fn in_draft<T>(
+    session: &Session<'_>,
+    url: &str,
+    work: impl FnOnce(&Repository, &Path) -> Result<T>,
 ) -> Result<T> {
     let draft = session.store.temporary_path();
     let mut options = git2::RepositoryInitOptions::new();
@@ -252,23 +279,13 @@ fn create<T>(
     let done = Repository::init_opts(&draft, &options)
         .and_then(|repo| repo.config()?.set_str(URL_KEY, url).map(|()| repo))
         .context("cannot make a mirror in", &draft)
-        .and_then(|repo| fill(&repo))
-        .and_then(|filled| sync(&draft).map(|()| filled))
-        .and_then(|filled| {
-            std::fs::rename(&draft, place).context("cannot move the mirror to", place)?;
-            Ok(filled)
-        });
-    match done {
-        Ok(filled) => sync(place).map(|()| filled),
-        Err(error) => {
-            crate::store::remove_tree(&draft)?;
-            Err(error)
-        }
-    }
+        .and_then(|repo| work(&repo, &draft));
+    crate::store::remove_tree(&draft)?;
+    done
 }
 
 /// Brings the file system that holds the path to disk: cheaper than syncing thousands of objects.
-fn sync(path: &Path) -> Result<()> {
+pub(super) fn sync(path: &Path) -> Result<()> {
     let file = std::fs::File::open(path).context("cannot open", path)?;
     rustix::fs::syncfs(&file).map_err(std::io::Error::from).context("cannot sync", path)
 }
@@ -350,7 +367,11 @@ fn limit_patience() {
 }
 
 /// The source in a mirror, or `None` where the revision is not there.
-fn find(repo: &Repository, path: &Path, reference: &str) -> Result<Option<ResolvedSource>> {
+pub(super) fn find(
+    repo: &Repository,
+    path: &Path,
+    reference: &str,
+) -> Result<Option<ResolvedSource>> {
     let Ok(object) = repo.revparse_single(reference) else { return Ok(None) };
     let Ok(commit) = object.peel_to_commit() else {
         return Err(Error::Invalid(format!(
@@ -407,83 +428,7 @@ fn lfs_pointer(
     Ok(None)
 }
 
-fn missing(repo: &Repository, url: &str, reference: &str) -> Error {
+pub(super) fn missing(repo: &Repository, url: &str, reference: &str) -> Error {
     let near = outcrop_fs::layer::git::near_matches(repo, reference);
     Error::Invalid(format!("{url} has no revision {reference}.{near}"))
-}
-
-/// A submodule of a source: its path in the tree, its URL and the commit wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubmoduleEntry {
-    pub path: String,
-    pub url: String,
-    pub commit: Oid,
-}
-
-/// What `.gitmodules` and the tree say of submodules; sections without a commit in the tree are
-/// skipped. `overrides` maps a path to another URL.
-pub(super) fn submodules(
-    source: &ResolvedSource,
-    base: &str,
-    overrides: &std::collections::BTreeMap<String, String>,
-) -> Result<Vec<SubmoduleEntry>> {
-    let read = || -> std::result::Result<Option<Vec<SubmoduleEntry>>, git2::Error> {
-        let repo = Repository::open_bare(&source.repo)?;
-        let tree = repo.find_tree(source.tree)?;
-        let Some(file) = tree.get_name(".gitmodules") else { return Ok(None) };
-        let Ok(file) = repo.find_blob(file.id()) else { return Ok(None) };
-        let text = String::from_utf8_lossy(file.content()).into_owned();
-        let entries = parse_gitmodules(&text).into_iter().filter_map(|(path, url)| {
-            let entry = tree.get_path(Path::new(&path)).ok()?;
-            let url = match overrides.get(&path) {
-                Some(url) => url.clone(),
-                None => join_url(base, &url?),
-            };
-            let is_commit = entry.kind() == Some(ObjectType::Commit);
-            is_commit.then(|| SubmoduleEntry { commit: entry.id(), path, url })
-        });
-        Ok(Some(entries.collect()))
-    };
-    Ok(read().context("cannot read the submodules of", &source.repo)?.unwrap_or_default())
-}
-
-/// (path, URL) of each section of a `.gitmodules` file.
-pub(super) fn parse_gitmodules(text: &str) -> Vec<(String, Option<String>)> {
-    let mut found: Vec<(Option<String>, Option<String>)> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if line.starts_with('[') {
-            found.push((None, None));
-        } else if let Some((key, value)) = line.split_once('=')
-            && let Some(section) = found.last_mut()
-        {
-            let value = value.trim().trim_matches('"').to_owned();
-            match key.trim().to_ascii_lowercase().as_str() {
-                "path" => section.0 = Some(value),
-                "url" => section.1 = Some(value),
-                _ => {}
-            }
-        }
-    }
-    found.into_iter().filter_map(|(path, url)| Some((path?, url))).collect()
-}
-
-/// Resolves a submodule's URL: relative ones (`./`, `../`) against the URL of the repository.
-pub(super) fn join_url(base: &str, url: &str) -> String {
-    if !url.starts_with("./") && !url.starts_with("../") {
-        return url.to_owned();
-    }
-    let mut base = base.trim_end_matches('/').to_owned();
-    let mut rest = url;
-    loop {
-        if let Some(next) = rest.strip_prefix("./") {
-            rest = next;
-        } else if let Some(next) = rest.strip_prefix("../") {
-            rest = next;
-            if let Some((parent, _)) = base.rsplit_once('/') {
-                base = parent.to_owned();
-            }
-        } else {
-            return format!("{base}/{rest}");
-        }
-    }
 }

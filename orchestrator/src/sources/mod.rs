@@ -11,7 +11,9 @@ mod download;
 mod error;
 mod mirror;
 mod patches;
+mod series;
 mod spec;
+mod submodules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -23,10 +25,10 @@ use parking_lot::Mutex;
 pub use download::digest_of;
 pub use error::{Cause, Error, Result};
 pub use git2::Oid;
-pub use mirror::SubmoduleEntry;
+pub use series::Release;
 pub use spec::{
-    Aliases, DebianSpec, Location, Sha256Digest, SourceFields, SourceSpec, is_archive_name,
-    mirror_name,
+    Aliases, DebianSpec, Location, SERIES_MIRROR, SeriesName, Sha256Digest, SourceFields,
+    SourceSpec, is_archive_name, mirror_name,
 };
 
 use crate::store::Store;
@@ -130,6 +132,7 @@ impl Sources {
             SourceSpec::Git { url, reference } => mirror::resolve(&session, url, reference),
             SourceSpec::Archive { location, sha256 } => self.import(&session, location, sha256),
             SourceSpec::Debian(spec) => debian::resolve(&session, spec),
+            SourceSpec::Series { name, reference } => series::resolve(&session, name, reference),
         })
     }
 
@@ -143,6 +146,17 @@ impl Sources {
     ) -> Result<ResolvedSource> {
         let session = self.session(progress);
         self.hold(|| mirror::track(&session, url, branch))
+    }
+
+    /// Imports archives of one project as a series, or adds them to it; gives where each is, in the
+    /// order of their versions.
+    pub fn import_series(
+        &self,
+        name: &SeriesName,
+        archives: &[PathBuf],
+        progress: &ProgressFn<'_>,
+    ) -> Result<Vec<Release>> {
+        series::import(&self.session(progress), name, archives)
     }
 
     fn session<'a>(&'a self, progress: &'a ProgressFn<'a>) -> Session<'a> {
@@ -200,7 +214,7 @@ impl Sources {
         while let Some((prefix, source, url, depth)) = todo.pop() {
             let none = BTreeMap::new();
             let replaced = if depth == 0 { overrides } else { &none };
-            for entry in mirror::submodules(&source, &url, replaced)? {
+            for entry in submodules::entries(&source, &url, replaced)? {
                 let path = format!("{prefix}{}", entry.path);
                 if depth >= DEEPEST_SUBMODULE {
                     return Err(Error::Invalid(format!("{path}: submodules are nested too deep.")));
@@ -273,7 +287,13 @@ fn import_archive(
     }
     let content = content?;
     let members = archive::strip(content.members);
-    archive::commit(repo, &members, content.newest, &[content.sha256], &what)
+    let description = archive::Description {
+        subject: "Import",
+        seconds: content.newest,
+        checksums: &[content.sha256],
+        parent: None,
+    };
+    archive::commit(repo, &members, &description, &what)
 }
 
 #[cfg(test)]

@@ -8,12 +8,63 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
 
+/// What the mirrors of series begin with. No URL's mirror does.
+pub const SERIES_MIRROR: &str = "series_";
+
 /// Where a chunk comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SourceSpec {
-    Git { url: String, reference: String },
-    Archive { location: Location, sha256: Sha256Digest },
+    Git {
+        url: String,
+        reference: String,
+    },
+    Archive {
+        location: Location,
+        sha256: Sha256Digest,
+    },
     Debian(DebianSpec),
+    /// Archives of one project that were imported as one repository.
+    Series {
+        name: SeriesName,
+        reference: String,
+    },
+}
+
+/// Names with slashes between them, none of which leads elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SeriesName(String);
+
+impl SeriesName {
+    /// Leaves room for what a file's name has besides.
+    const LONGEST: usize = 150;
+
+    pub fn parse(text: &str) -> Result<Self> {
+        let good = |part: &str| {
+            part.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'+' | b'-'))
+        };
+        if text.len() <= Self::LONGEST && text.split('/').all(good) {
+            return Ok(SeriesName(text.to_owned()));
+        }
+        Err(Error::Invalid(format!(
+            "{text:?} cannot be the name of a series: letters, digits and . _ + - are taken, up to \
+             {} of them, beginning with a letter or digit; / may stand between two names",
+            Self::LONGEST
+        )))
+    }
+
+    /// The mirror's directory.
+    pub(super) fn mirror(&self) -> String {
+        format!("{SERIES_MIRROR}{}", self.0.replace('/', "%2f"))
+    }
+}
+
+impl fmt::Display for SeriesName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -128,6 +179,9 @@ impl SourceSpec {
                 "{repo}: `patches` is for Debian source packages (debian:NAME) only."
             )));
         }
+        if let Some(name) = repo.strip_prefix("series:") {
+            return series(name, reference, sha256);
+        }
         let archive = repo.strip_prefix("tar:").or_else(|| is_archive_name(&repo).then_some(&repo));
         if let Some(archive) = archive {
             return parse_archive(archive, reference, sha256, base);
@@ -211,6 +265,21 @@ fn parse_archive(
     Ok(SourceSpec::Archive { location, sha256 })
 }
 
+fn series(name: &str, reference: Option<&str>, sha256: Option<Sha256Digest>) -> Result<SourceSpec> {
+    let name = SeriesName::parse(name)?;
+    if sha256.is_some() {
+        return Err(Error::Invalid(format!(
+            "series:{name}: a series has no `sha256`; its commits are made of the archives' content."
+        )));
+    }
+    let Some(reference) = reference else {
+        return Err(Error::Invalid(format!(
+            "series:{name}: `ref` is missing; give the commit or tag of a release."
+        )));
+    };
+    Ok(SourceSpec::Series { name, reference: reference.to_owned() })
+}
+
 fn git(url: String, reference: Option<&str>, sha256: Option<Sha256Digest>) -> Result<SourceSpec> {
     if sha256.is_some() {
         return Err(Error::Invalid(format!(
@@ -229,7 +298,7 @@ fn git(url: String, reference: Option<&str>, sha256: Option<Sha256Digest>) -> Re
         _ => {
             return Err(Error::Invalid(format!(
                 "{url:?} is no source: neither a known alias nor a URL (https, http, git, file), \
-                 an absolute path, tar:… or debian:…."
+                 an absolute path, tar:…, debian:… or series:…."
             )));
         }
     }
@@ -247,10 +316,15 @@ fn no_ssh(url: &str) -> Error {
 
 /// Whether a URL or path ends like a tar archive.
 pub fn is_archive_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    archive_stem(name).is_some()
+}
+
+/// A URL or path without its ending, where that is a tar archive's.
+pub(super) fn archive_stem(name: &str) -> Option<&str> {
+    let lower = name.to_ascii_lowercase();
     [".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lzma"]
         .iter()
-        .any(|ending| name.ends_with(ending))
+        .find_map(|ending| name.get(..lower.strip_suffix(ending)?.len()))
 }
 
 /// The mirror's directory name for a git URL, see `docs/sources.md`; not yet made unique.

@@ -90,7 +90,11 @@ impl Store {
             Part::Layers => layer_items(&top)?,
             Part::Kits => Vec::new(),
             Part::Mirrors => {
-                let maker = |name: &str| Some(self.lock_path(&format!("mirror-{name}")));
+                // What nobody can fetch again stays.
+                let maker = |name: &str| {
+                    let fetched = !name.starts_with(crate::sources::SERIES_MIRROR);
+                    fetched.then(|| self.lock_path(&format!("mirror-{name}")))
+                };
                 plain_items(part, &top, maker)?
             }
             Part::Sources => {

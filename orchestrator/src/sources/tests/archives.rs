@@ -4,9 +4,9 @@ use tar::{Builder, EntryType, Header};
 
 use super::*;
 
-struct Item<'a>(&'a str, EntryType, &'a str, u32, u64);
+pub(super) struct Item<'a>(&'a str, EntryType, &'a str, u32, u64);
 
-fn file<'a>(path: &'a str, content: &'a str) -> Item<'a> {
+pub(super) fn file<'a>(path: &'a str, content: &'a str) -> Item<'a> {
     Item(path, EntryType::Regular, content, 0o644, 100)
 }
 
@@ -14,7 +14,7 @@ fn link<'a>(path: &'a str, kind: EntryType, target: &'a str) -> Item<'a> {
     Item(path, kind, target, 0o777, 100)
 }
 
-fn tarball(items: &[Item<'_>]) -> Vec<u8> {
+pub(super) fn tarball(items: &[Item<'_>]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for Item(path, kind, content, mode, mtime) in items {
         let mut header = Header::new_gnu();
@@ -264,6 +264,9 @@ fn crash_child() {
         let items: Vec<Item<'_>> = names.iter().map(|name| file(name, &content)).collect();
         let (path, spec) = archive(&place, "in.tar", &tarball(&items));
         let found = sources.resolve(&spec, &quiet).unwrap();
+        let release = place.join(format!("app-{round}.tar"));
+        std::fs::copy(&path, &release).unwrap();
+        sources.import_series(&SeriesName::parse("app").unwrap(), &[release], &quiet).unwrap();
         // A mirror of the mirror: cloning is interrupted as well.
         let url = found.repo.display().to_string();
         let spec = SourceSpec::Git { url, reference: "main".to_owned() };
@@ -291,15 +294,16 @@ fn killed_anywhere_mirrors_are_whole_or_absent() {
         for (name, url) in sources.list().unwrap() {
             let path = sources.store.mirrors().join(&name);
             let found = git2::Repository::open_bare(&path).unwrap();
-            let commit = found.find_reference("refs/heads/main").unwrap().peel_to_commit().unwrap();
-            let source = ResolvedSource {
-                repo: path,
-                commit: commit.id(),
-                tree: commit.tree_id(),
-                time: Timestamp::EPOCH,
-            };
-            assert_eq!(tree(&source).len(), 50, "{name} of {url}");
-            seen += 1;
+            let mut commits = found.revwalk().unwrap();
+            commits.push_ref("refs/heads/main").unwrap();
+            for commit in commits {
+                let commit = found.find_commit(commit.unwrap()).unwrap();
+                let (repo, time) = (path.clone(), Timestamp::EPOCH);
+                let (commit, tree_id) = (commit.id(), commit.tree_id());
+                let source = ResolvedSource { repo, commit, tree: tree_id, time };
+                assert_eq!(tree(&source).len(), 50, "{name} of {url}");
+                seen += 1;
+            }
         }
         assert_eq!(names(&sources.store.mirrors()).len(), sources.list().unwrap().len());
     }

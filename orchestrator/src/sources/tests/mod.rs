@@ -4,6 +4,7 @@ mod archives;
 mod debian;
 mod mirrors;
 mod parsing;
+mod series;
 
 use super::*;
 

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::super::apt::{deb822_sources, one_line_sources, parse_showsrc};
 use super::super::debian::mirror_name;
-use super::super::mirror::{join_url, parse_gitmodules};
 use super::super::patches::parse_series;
+use super::super::submodules::{join_url, parse_gitmodules};
 use super::super::*;
 
 const DIGEST: &str = "62adfca89b0a1c0164c2cdca59ca210c1d44c3ffc46daf9931cf4942664cb02a";
@@ -85,6 +85,45 @@ fn debian_packages() {
     ] {
         let error = parse(repo, reference, "").unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn series_are_named_and_pinned() {
+    let series = |repo: &str| match parse(repo, "app-1.0", "").unwrap() {
+        SourceSpec::Series { name, reference } => (name.to_string(), name.mirror(), reference),
+        other => panic!("{other:?}"),
+    };
+    let reference = || "app-1.0".to_owned();
+    let wanted = ("gcc-tarball".to_owned(), "series_gcc-tarball".to_owned(), reference());
+    assert_eq!(series("series:gcc-tarball"), wanted);
+    let wanted = ("perl/a_b+c".to_owned(), "series_perl%2fa_b+c".to_owned(), reference());
+    assert_eq!(series("series:perl/a_b+c"), wanted);
+    // An alias leads there, for one repository or for all of a prefix.
+    let mut aliases = Aliases::default();
+    aliases.set("upstream:gcc-tarball", "series:gcc-tarball");
+    aliases.set("tarballs", "series:");
+    for (repo, name) in [("upstream:gcc-tarball", "gcc-tarball"), ("tarballs:a/b", "a/b")] {
+        let fields = SourceFields { repo, reference: Some("r"), ..Default::default() };
+        let spec = SourceSpec::parse(fields, &aliases, Path::new("/")).unwrap();
+        let name = SeriesName::parse(name).unwrap();
+        assert_eq!(spec, SourceSpec::Series { name, reference: "r".to_owned() });
+    }
+    let long = format!("series:{}", "x".repeat(151));
+    for (repo, reference, sha256, part) in [
+        ("series:", "r", "", "cannot be the name of a series"),
+        ("series:../x", "r", "", "cannot be the name of a series"),
+        ("series:a//b", "r", "", "cannot be the name of a series"),
+        ("series:/a", "r", "", "cannot be the name of a series"),
+        ("series:a b", "r", "", "cannot be the name of a series"),
+        ("series:a%2fb", "r", "", "cannot be the name of a series"),
+        ("series:-a", "r", "", "cannot be the name of a series"),
+        (long.as_str(), "r", "", "cannot be the name of a series"),
+        ("series:app", "", "", "`ref` is missing"),
+        ("series:app", "r", DIGEST, "has no `sha256`"),
+    ] {
+        let error = parse(repo, reference, sha256).unwrap_err().to_string();
+        assert!(error.contains(part), "{repo}: {error}");
     }
 }
 
