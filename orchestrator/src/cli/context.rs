@@ -107,7 +107,7 @@ pub struct SourceArguments {
     pub offline: OfflineArgument,
 
     /// Take the newest commit of the branch in `unpetrify-ref`: of all chunks, or of those named
-    #[arg(long, value_name = "CHUNK,…", num_args = 0.., require_equals = true,
+    #[arg(long, value_name = "CHUNK,…", num_args = 0..=1, require_equals = true,
         value_delimiter = ',')]
     pub track_branches: Option<Vec<String>>,
 }
