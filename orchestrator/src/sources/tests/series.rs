@@ -142,7 +142,7 @@ fn what_would_change_a_series_is_refused_and_leaves_it_alone() {
     std::fs::copy(&first, &nameless).unwrap();
     refused(&[nameless], "does not say which version");
     // The same file once more is nothing new, another of the same name is.
-    let again = sources.import_series(&name(), &[second.clone()], &quiet).unwrap();
+    let again = sources.import_series(&name(), std::slice::from_ref(&second), &quiet).unwrap();
     assert_eq!(tags(&again), [("app-1.1", false)]);
     std::fs::copy(&first, &second).unwrap();
     refused(&[second], "has another archive as app-1.1");
