@@ -165,8 +165,9 @@ fn mirror_path(session: &Session<'_>, url: &str) -> Result<PathBuf> {
     if !path.exists() {
         return Ok(path);
     }
-    let repo = open(&path)?;
-    let known = repo.config().and_then(|config| config.get_string(URL_KEY));
+    // Its own file alone: opening the repository reads a dozen more.
+    let config = git2::Config::open(&path.join("config"));
+    let known = config.and_then(|config| config.get_string(URL_KEY));
     if known.is_ok_and(|known| same_place(&known, url)) {
         return Ok(path);
     }
@@ -391,6 +392,7 @@ pub(super) fn find(
         repo: path.to_owned(),
         commit: commit.id(),
         tree: commit.tree_id(),
+        names_submodules: commit.tree().is_ok_and(|tree| tree.get_name(".gitmodules").is_some()),
         time: outcrop_fs::Timestamp::new(seconds, 0),
     }))
 }

@@ -69,6 +69,8 @@ pub struct ResolvedSource {
     pub repo: PathBuf,
     pub commit: Oid,
     pub tree: Oid,
+    /// Whether the tree has a `.gitmodules`.
+    pub names_submodules: bool,
     /// The committer's time.
     pub time: Timestamp,
 }

@@ -23,6 +23,9 @@ pub(super) fn entries(
     base: &str,
     overrides: &BTreeMap<String, String>,
 ) -> Result<Vec<SubmoduleEntry>> {
+    if !source.names_submodules {
+        return Ok(Vec::new());
+    }
     let read = || -> std::result::Result<Option<Vec<SubmoduleEntry>>, git2::Error> {
         let repo = Repository::open_bare(&source.repo)?;
         let tree = repo.find_tree(source.tree)?;

@@ -300,7 +300,8 @@ fn killed_anywhere_mirrors_are_whole_or_absent() {
                 let commit = found.find_commit(commit.unwrap()).unwrap();
                 let (repo, time) = (path.clone(), Timestamp::EPOCH);
                 let (commit, tree_id) = (commit.id(), commit.tree_id());
-                let source = ResolvedSource { repo, commit, tree: tree_id, time };
+                let source =
+                    ResolvedSource { repo, commit, tree: tree_id, names_submodules: false, time };
                 assert_eq!(tree(&source).len(), 50, "{name} of {url}");
                 seen += 1;
             }
