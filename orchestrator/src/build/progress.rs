@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::event::{Event, Observer, human_duration, rough_duration};
@@ -114,10 +114,20 @@ struct LiveState {
     counts: Counts,
     /// Not before it is known what is to be built: a shell has the terminal for itself.
     total: Option<ProgressBar>,
-    /// Of the plan: what was cached, and how many guests there may be at once.
-    cached: usize,
-    guests: usize,
+    plan: Planned,
+    /// When the build is expected to end.
+    end: Arc<Mutex<Option<Instant>>>,
     running: BTreeMap<String, Running>,
+}
+
+/// What of a plan is shown until its end.
+#[derive(Default)]
+struct Planned {
+    cached: usize,
+    /// At once.
+    guests: usize,
+    /// Most durations are not known.
+    guessed: bool,
 }
 
 struct Running {
@@ -131,8 +141,8 @@ impl Live {
         let state = LiveState {
             counts: Counts::default(),
             total: None,
-            cached: 0,
-            guests: 0,
+            plan: Planned::default(),
+            end: Arc::default(),
             running: BTreeMap::new(),
         };
         Live { bars: MultiProgress::new(), state: Mutex::new(state) }
@@ -141,9 +151,16 @@ impl Live {
     fn plan(&self, state: &mut LiveState, to_build: usize) {
         let total = ProgressBar::new(to_build as u64);
         if let Ok(style) =
-            ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}{msg}")
+            ProgressStyle::with_template("{bar:30} {pos}/{len} built, {elapsed}{left}{msg}")
         {
-            total.set_style(style);
+            let end = state.end.clone();
+            let left = move |_: &ProgressState, text: &mut dyn std::fmt::Write| {
+                if let Some(end) = *end.lock() {
+                    let left = end.saturating_duration_since(Instant::now());
+                    let _ = write!(text, "; about {} left", rough_duration(left.as_secs_f64()));
+                }
+            };
+            total.set_style(style.with_key("left", left));
         }
         // Adding a bar draws it.
         let total = self.bars.add(total);
@@ -171,13 +188,14 @@ impl Live {
 }
 
 /// What stands behind the bar of a build: what is left, guests, cache hits, failures.
-fn standing(event: &Event, cached: usize, guests: usize) -> String {
+fn standing(event: &Event, plan: &Planned) -> String {
+    let &Planned { cached, guests, guessed } = plan;
     let &Event::Progress { failed, running, waiting, seconds_left, critical_path, .. } = event
     else {
         return String::new();
     };
-    let mut text = format!("; about {} left", rough_duration(seconds_left));
-    if seconds_left > critical_path {
+    let mut text = String::new();
+    if seconds_left > critical_path && !guessed {
         text += &format!(" (longest chain {})", rough_duration(critical_path));
     }
     text += &format!("; {running} of {}", counted(guests as u64, "guest", "guests"));
@@ -203,12 +221,17 @@ impl Observer for Live {
         match &event {
             Event::Planned { to_build: 0, .. } => {}
             Event::Planned { to_build, cached, guests, .. } => {
-                (state.cached, state.guests) = (*cached, *guests);
+                let guessed = forecast(&event).is_none();
+                state.plan = Planned { cached: *cached, guests: *guests, guessed };
                 self.plan(&mut state, *to_build);
             }
-            Event::Progress { .. } => {
+            Event::Progress { seconds_left, .. } => {
+                if !state.plan.guessed {
+                    let left = Duration::try_from_secs_f64(*seconds_left).unwrap_or_default();
+                    *state.end.lock() = Instant::now().checked_add(left);
+                }
                 if let Some(total) = &state.total {
-                    total.set_message(standing(&event, state.cached, state.guests));
+                    total.set_message(standing(&event, &state.plan));
                 }
                 return;
             }
