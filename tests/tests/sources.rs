@@ -119,6 +119,43 @@ fn an_interrupted_clone_leaves_no_mirror_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn an_interrupted_fetch_leaves_the_mirror_as_it_was_and_the_next_run_goes_on() {
+    for (signal, code) in [("-INT", Some(130)), ("-KILL", None)] {
+        let sampled = Sampled::new();
+        let server = GitServer::new(sampled.scratch.path());
+        let define_at = |commit: &str| {
+            define(&sampled, &[("src", &format!("repo: '{}', ref: {commit}", server.url("src")))]);
+        };
+        let first = revision(&sampled, "main");
+        define_at(&first);
+        fetch(&sampled, &[]).ok();
+        sampled.shell("head -c 2000000 /dev/urandom > src/noise");
+        sampled.shell("git -C src add noise");
+        let second = commit(&sampled, "large");
+        define_at(&second);
+        server.fall_silent_after(500_000);
+        let mut child = start(&sampled, &on(&["source", "fetch", "all"]));
+        wait_until("half a fetch", Duration::from_secs(60), || server.is_silent());
+        run(as_user("kill").args([signal, &child.id().to_string()])).ok();
+        assert_eq!(child.wait().unwrap().code(), code, "{signal}");
+        sampled.shell("git -C .store/mirrors/* fsck --full --strict");
+        define_at(&first);
+        let said = fetch(&sampled, &["--json", "--offline"]).ok();
+        assert_eq!(members(&objects(&said), "commit"), [("all/src", first.as_str())]);
+        server.speak();
+        define_at(&second);
+        let said = fetch(&sampled, &["--json"]).ok();
+        assert_eq!(members(&objects(&said), "state"), [("all/src", "fetched")]);
+        assert_eq!(members(&objects(&said), "commit"), [("all/src", second.as_str())]);
+        sampled.shell("git -C .store/mirrors/* fsck --full --strict");
+        let mirror = &names_in(&sampled, ".store/mirrors")[0];
+        for name in names_in(&sampled, &format!(".store/mirrors/{mirror}/objects/pack")) {
+            assert!(name.ends_with(".pack") || name.ends_with(".idx"), "{signal}: {name} is left");
+        }
+    }
+}
+
+#[test]
 fn processes_at_once_fetch_a_repository_once() {
     let sampled = Sampled::new();
     large_repository(&sampled);

@@ -24,6 +24,9 @@ const URL_KEY: &str = "outcrop.url";
 const BRANCHES_AND_TAGS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 const EVERYTHING: [&str; 1] = ["+refs/*:refs/*"];
 
+/// What the names of packs begin with that libgit2 is still writing.
+const PARTIAL_PACK: &str = "pack_git2_";
+
 /// The branch of an imported archive or package.
 const IMPORTED: &str = "refs/heads/main";
 
@@ -322,6 +325,7 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
         .proxy_options(proxy)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false);
+    remove_partial_packs(repo)?;
     // As `fetch` does it, but with the objects on disk before anything refers to them.
     let downloaded = remote.download(refspecs, Some(&mut options));
     drop(options);
@@ -334,6 +338,18 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
         .update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)
         .context("cannot update the mirror of", url)?;
     sync(repo.path())
+}
+
+/// A killed fetch leaves what it had of its pack. Whoever holds the mirror's lock is alone with it.
+fn remove_partial_packs(repo: &Repository) -> Result<()> {
+    let packs = repo.path().join("objects/pack");
+    for item in std::fs::read_dir(&packs).context("cannot read", &packs)? {
+        let path = item.context("cannot read", &packs)?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL_PACK)) {
+            crate::store::remove_tree(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A repository that is not where the definition says is no server's fault.
