@@ -1,6 +1,7 @@
 //! `outcrop.toml`: settings of a definitions tree or of a user (docs/operations.md).
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,9 @@ pub struct Config {
     /// Chunks that follow a branch, unless `--track-branches` says otherwise.
     #[serde(default)]
     pub track_branches: Option<Tracking>,
+    /// Whether definitions are read as YBD did where it put up with errors, as with `--compat`.
+    #[serde(default)]
+    pub compat: Option<bool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,7 @@ impl Config {
         config.distcc_servers = own.distcc_servers.or(config.distcc_servers);
         config.offline = own.offline.or(config.offline);
         config.track_branches = own.track_branches.or(config.track_branches);
+        config.compat = own.compat.or(config.compat);
         Ok(config)
     }
 
@@ -98,7 +103,9 @@ impl Config {
 fn read(path: &Path) -> Result<Config, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Config::default());
+        }
         Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
     };
     toml::from_str(&text)

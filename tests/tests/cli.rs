@@ -14,7 +14,7 @@ use outcrop_tests::samples::Sampled;
 use outcrop_tests::{Said, Scratch, as_user, guests_can_run, outcrop, run, wait_until};
 
 /// Every command and subcommand that people see.
-const COMMANDS: [&[&str]; 31] = [
+const COMMANDS: [&[&str]; 32] = [
     &["mount"],
     &["unmount"],
     &["capture"],
@@ -26,6 +26,7 @@ const COMMANDS: [&[&str]; 31] = [
     &["cat"],
     &["diff"],
     &["overlaps"],
+    &["check"],
     &["graph"],
     &["why"],
     &["status"],

@@ -77,6 +77,51 @@ fn why_shows_the_way_and_where_each_step_is_said() {
 }
 
 #[test]
+fn check_tells_everything_for_people_and_for_programs() {
+    let sampled = small();
+    let said = sampled.outcrop(&["check", "defs"]).ok();
+    assert!(said.stdout.is_empty(), "{}", said.stdout);
+    said.says("6 components; no errors, no warnings");
+    sampled.scratch.file("defs/spare.morph", "kind: chunk\n");
+    sampled.scratch.file("defs/bad.morph", "name: bad\nkind: system\nstrata: []\n");
+    let unnamed = "spare.morph: warning: the file has no `name`; it is called `spare`\n";
+    let said = sampled.outcrop(&on(&["check", "--unused"])).fails(2);
+    assert_eq!(said.stdout, format!("bad.morph: error: a system needs `arch`\n{unnamed}"));
+    said.says("outcrop: 8 components; 1 error, 1 warning");
+    let said = sampled.outcrop(&on(&["check", "--json"])).fails(2);
+    let lines: Vec<serde_json::Value> =
+        said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["severity"], "error");
+    assert_eq!(lines[1]["file"], "spare.morph");
+    assert_eq!(lines[1]["line"], serde_json::Value::Null);
+    sampled.shell("rm defs/bad.morph");
+    let said = sampled.outcrop(&on(&["check", "--unused"])).ok();
+    assert_eq!(said.stdout, format!("{unnamed}spare.morph: warning: no stratum has this chunk\n"));
+    sampled.outcrop(&on(&["check", "--strict"])).fails(2).says("1 error, no warnings");
+    sampled.outcrop(&["check", "nowhere"]).fails(2).says("nowhere does not exist");
+    sampled.outcrop(&on(&["check", "defs"])).fails(2).says("cannot be used with");
+}
+
+#[test]
+fn definitions_that_ybd_took_are_read_when_asked_for() {
+    let top = format!("{TOP}- {{name: tool, build-system: manual, prefix: /opt}}\n");
+    let sampled =
+        project(&[("sys.morph", SYSTEM), ("strata/top.morph", &top), ("strata/base.morph", BASE)]);
+    let message = "a second chunk `tool` in this stratum";
+    sampled.outcrop(&on(&["graph", "sys"])).fails(2).says(message);
+    let said = sampled.outcrop(&on(&["graph", "sys", "--compat", "--list"])).ok();
+    assert_eq!(said.stdout.lines().count(), 6);
+    said.says(&format!("warning: {message}; they are one"));
+    sampled.scratch.file("defs/outcrop.toml", "compat = true\n");
+    sampled.outcrop(&on(&["graph", "sys"])).ok();
+    sampled.outcrop(&["check", "defs"]).ok().says("no errors, 2 warnings");
+    // A chunk of an unknown build system has its place in the graph, and no build.
+    sampled.scratch.file("defs/odd.morph", "name: odd\nkind: chunk\nbuild-system: magic\n");
+    sampled.outcrop(&on(&["graph", "odd"])).ok().says("the chunk cannot be built");
+}
+
+#[test]
 fn a_cycle_of_strata_is_shown_with_the_place_of_each_step() {
     let base = format!("{BASE}build-depends:\n- morph: strata/top.morph\n");
     let sampled =

@@ -133,8 +133,9 @@ impl Plan {
         for &place in missing.keys() {
             let Some(&id) = resolved.graph.order().get(place) else { continue };
             let Some(component) = inquiry.definitions.get(id) else { continue };
-            // What is wrong with a system's definition is told before anything is built for it.
-            if component.system().is_some() {
+            // What is wrong with a definition is told before anything is built for it.
+            let unknown = |chunk| inquiry.definitions.unknown_build_system(chunk).is_some();
+            if component.system().is_some() || component.chunk().is_some_and(unknown) {
                 builder.work(id)?;
             }
             let expected = durations.expected(component, inquiry.arch.name);
@@ -285,6 +286,10 @@ impl Builder<'_> {
         let staged = self.resolved.graph.staged_dependencies(definitions, id);
         let prefixes = self.resolved.graph.prefixes(definitions, &staged);
         let source = self.resolved.sources.get(&id).cloned();
+        if let Some(name) = definitions.unknown_build_system(chunk) {
+            let path = &component.path;
+            return Err(BuildError::Invalid(format!("{path}: there is no build system `{name}`")));
+        }
         let (steps, strip) = self.steps(chunk, source.as_ref())?;
         let (name, arch, time) = (
             component.name.clone(),

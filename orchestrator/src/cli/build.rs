@@ -233,9 +233,10 @@ fn report(
         return Err(error);
     };
     Err(error.hint(format!(
-        "look around in its tree with: outcrop shell --failed {} --definitions {}",
+        "look around in its tree with: outcrop shell --failed {} --definitions {}{}",
         kept.component,
-        arguments.target.definitions.definitions.display()
+        arguments.target.definitions.definitions.display(),
+        if arguments.target.definitions.compat { " --compat" } else { "" },
     )))
 }
 

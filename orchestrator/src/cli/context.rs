@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::definitions::{self, Definitions};
+use crate::definitions::{self, Definitions, Files, Reading};
 use crate::store::{RunDirectory, Store};
 
 use super::error::{CommandError, CommandResult, Exit};
+use super::printable::printable_lines;
 
 /// The store of this user, with what dead processes left in it cleaned away.
 pub struct Context {
@@ -37,8 +38,18 @@ impl Context {
     }
 }
 
-/// Definitions of a tree, with their warnings shown.
-pub fn load_definitions(directory: &Path) -> CommandResult<Definitions> {
+/// The settings of a tree, and how its definitions are to be read.
+pub fn settings(arguments: &DefinitionsArguments) -> CommandResult<(Config, Reading)> {
+    // A setting beside definitions that are not there is no matter.
+    let config = Config::load(&arguments.definitions)
+        .map_err(|error| CommandError::input(error.to_string()))?;
+    let compatible = arguments.compat || config.compat.unwrap_or(false);
+    let reading = if compatible { Reading::Compatible } else { Reading::Strict };
+    Ok((config, reading))
+}
+
+/// The files of a tree, which must have some.
+pub fn read_definitions(directory: &Path) -> CommandResult<Files> {
     let place = directory.display();
     let unusable = |problem: String| {
         CommandError::input(problem).hint("`--definitions DIR` names the directory of definitions")
@@ -53,18 +64,25 @@ pub fn load_definitions(directory: &Path) -> CommandResult<Definitions> {
             return Err(unusable(format!("cannot read the definitions in {place}: {error}")));
         }
     }
-    if definitions::load::has_none(directory) {
+    let files = definitions::load::read_files(directory);
+    if files.is_empty() {
         let problem = "has no definitions: neither VERSION nor DEFAULTS nor any .morph file";
         return Err(unusable(format!("{place} {problem}")));
     }
-    let loaded = definitions::load::load(directory).map_err(|problems| {
+    Ok(files)
+}
+
+/// Definitions of a tree, with their warnings shown.
+pub fn load_definitions(directory: &Path, reading: Reading) -> CommandResult<Definitions> {
+    let files = read_definitions(directory)?;
+    let loaded = Definitions::parse(&files, reading).map_err(|problems| {
         CommandError::new(Exit::BadInput, problems.to_string()).hint(format!(
             "the definitions in {} cannot be used as they are; `--definitions DIR` names others",
             directory.display()
         ))
     })?;
     for warning in &loaded.warnings {
-        log::warn!("{warning}");
+        log::warn!("{}", printable_lines(&warning.to_string()));
     }
     Ok(loaded)
 }
@@ -80,6 +98,10 @@ pub struct DefinitionsArguments {
     /// Baserock name of the architecture; a system names its own
     #[arg(long)]
     pub arch: Option<String>,
+
+    /// Read definitions as YBD did where it put up with what is an error here
+    #[arg(long)]
+    pub compat: bool,
 
     #[command(flatten)]
     pub sources: SourceArguments,

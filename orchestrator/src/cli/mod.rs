@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod capture;
 mod cat;
+mod check;
 mod compile_endpoint;
 mod completions;
 mod context;
@@ -70,6 +71,7 @@ enum Command {
     Cat(cat::Arguments),
     Diff(diff::Arguments),
     Overlaps(overlaps::Arguments),
+    Check(check::Arguments),
     Graph(graph::Arguments),
     Why(why::Arguments),
     Status(status::Arguments),
@@ -137,6 +139,7 @@ fn run(command: Command) -> CommandResult {
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Overlaps(arguments) => overlaps::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -16,7 +16,7 @@ use crate::kit::{self, Architecture, Kit, Kits};
 use crate::output;
 use crate::sources::{self, Aliases, Cause, Sources};
 
-use super::context::{Context, DefinitionsArguments, TargetArguments, load_definitions};
+use super::context::{Context, DefinitionsArguments, TargetArguments, load_definitions, settings};
 use super::error::{CommandError, CommandResult, Exit};
 
 /// Loaded definitions and settings, and the target that a command is about.
@@ -40,10 +40,9 @@ impl Project {
 
     /// The same for a target that is told apart from the other arguments.
     pub fn of(target: &str, arguments: &DefinitionsArguments) -> CommandResult<Project> {
-        let DefinitionsArguments { definitions: directory, arch, sources } = arguments;
-        let definitions = load_definitions(directory)?;
-        let config =
-            Config::load(directory).map_err(|error| CommandError::input(error.to_string()))?;
+        let DefinitionsArguments { definitions: directory, arch, sources, .. } = arguments;
+        let (config, reading) = settings(arguments)?;
+        let definitions = load_definitions(directory, reading)?;
         let id = definitions.select(target).map_err(|error| {
             CommandError::input(error.to_string()).hint(format!(
                 "the definitions are those in {}; `--definitions DIR` names others",

@@ -9,7 +9,7 @@ use outcrop_fs::layer::cache::{LayerCache, Progress};
 use outcrop_fs::layer::open::{Opener, Spec, open_all};
 use outcrop_fs::sysroot::{Options, Sysroot};
 
-use super::context::{Context, DefinitionsArguments};
+use super::context::{Context, DefinitionsArguments, settings};
 use super::error::{CommandError, CommandResult};
 use super::project::Project;
 use crate::build::workshop::{open_artifact, stack_alone};
@@ -162,6 +162,9 @@ fn build_command(name: &str, arguments: &DefinitionsArguments) -> String {
         Some(chunks) => command += &format!(" --track-branches={}", chunks.join(",")),
         None => {}
     }
+    if arguments.compat {
+        command += " --compat";
+    }
     command
 }
 
@@ -230,8 +233,10 @@ fn is_layer(target: &str, definitions: &DefinitionsArguments) -> CommandResult<b
 /// Whether definitions know the name; no tree is searched for them that does not look like some.
 fn is_component(name: &str, arguments: &DefinitionsArguments) -> bool {
     arguments.definitions.join("VERSION").is_file()
-        && definitions::load::load(&arguments.definitions)
-            .is_ok_and(|loaded| loaded.select(name).is_ok())
+        && settings(arguments).is_ok_and(|(_, reading)| {
+            definitions::load::load(&arguments.definitions, reading)
+                .is_ok_and(|loaded| loaded.select(name).is_ok())
+        })
 }
 
 #[cfg(test)]
@@ -245,7 +250,8 @@ mod tests {
             let arch = arch.map(str::to_owned);
             let sources = SourceArguments::default();
             let definitions = definitions.into();
-            build_command("um", &DefinitionsArguments { definitions, arch, sources })
+            let compat = false;
+            build_command("um", &DefinitionsArguments { definitions, arch, compat, sources })
         };
         assert_eq!(command(".", None), "outcrop build um");
         assert_eq!(command("d2", None), "outcrop build um --definitions d2");

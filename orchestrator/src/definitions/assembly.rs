@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 
 use super::arch::Arch;
 use super::model::{
@@ -12,6 +13,35 @@ use super::problem::{Spot, nearest};
 use super::raw::RawClusterSystem;
 use super::resolve::{Loaded, Resolver};
 use super::split;
+
+/// Most bytes of a cluster's parameters with defaults filled in: each deployment has its own copy.
+const MAX_PARAMETERS: usize = 64 << 20;
+
+/// About as many bytes as a parameter takes.
+fn size(name: &str, value: &Parameter) -> usize {
+    let below = match value {
+        Parameter::Null | Parameter::Boolean(_) => 0,
+        Parameter::Text(text) => text.len(),
+        Parameter::List(items) => items.iter().map(|item| size("", item)).sum(),
+        Parameter::Map(entries) => entries.iter().map(|(name, value)| size(name, value)).sum(),
+    };
+    below.saturating_add(name.len()).saturating_add(64)
+}
+
+/// Parameters over their defaults, as long as there is room for another copy of those.
+fn filled(
+    defaults: &BTreeMap<String, Parameter>,
+    own: Vec<(String, Parameter)>,
+    room: &mut usize,
+) -> BTreeMap<String, Parameter> {
+    if *room == 0 {
+        return BTreeMap::new();
+    }
+    *room = room.saturating_sub(defaults.iter().map(|(name, value)| size(name, value)).sum());
+    let mut parameters = if *room > 0 { defaults.clone() } else { BTreeMap::new() };
+    parameters.extend(own);
+    parameters
+}
 
 impl Resolver {
     pub(super) fn system(&mut self, file: &mut Loaded) {
@@ -49,15 +79,20 @@ impl Resolver {
 
     /// A selection may name an artifact that nothing is sent to (real definitions do).
     fn check_selection(&mut self, stratum: ComponentId, names: Option<&[String]>, spot: &Spot) {
-        let Some(component) = self.get(stratum) else { return };
-        let Detail::Stratum(stratum) = &component.detail else { return };
-        let known: HashSet<String> = stratum
-            .products
-            .iter()
-            .chain(&self.defaults.stratum_rules)
-            .map(|rule| split::artifact_name(&component.name, &rule.artifact))
-            .collect();
-        for (i, name) in names.unwrap_or_default().iter().enumerate() {
+        let Some(names) = names else { return };
+        let known = match self.artifacts.get(&stratum) {
+            Some(known) => Rc::clone(known),
+            None => {
+                let Some(component) = self.get(stratum) else { return };
+                let Some(of_stratum) = component.stratum() else { return };
+                let rules = of_stratum.products.iter().chain(&self.defaults.stratum_rules);
+                let names = rules.map(|r| split::artifact_name(&component.name, &r.artifact));
+                let known = Rc::new(names.collect::<HashSet<String>>());
+                self.artifacts.insert(stratum, Rc::clone(&known));
+                known
+            }
+        };
+        for (i, name) in names.iter().enumerate() {
             if !known.contains(name) {
                 let message = format!("the stratum has no artifact `{name}`; it selects nothing");
                 self.problems.warning(spot.item(i), message);
@@ -70,7 +105,13 @@ impl Resolver {
             self.problems.error(file.spot.clone(), "a cluster needs `systems`");
             return;
         };
-        let systems = self.cluster_systems(entries, &BTreeMap::new(), &file.spot.field("systems"));
+        let mut room = MAX_PARAMETERS;
+        let spot = file.spot.field("systems");
+        let systems = self.cluster_systems(entries, &BTreeMap::new(), &spot, &mut room);
+        if room == 0 {
+            let message = "the deployments have too many parameters once defaults are filled in";
+            self.problems.error(spot, message);
+        }
         self.set(file.id, Detail::Cluster(Cluster { systems }));
     }
 
@@ -79,22 +120,22 @@ impl Resolver {
         entries: Vec<RawClusterSystem>,
         outer: &BTreeMap<String, Parameter>,
         spot: &Spot,
+        room: &mut usize,
     ) -> Vec<ClusterSystem> {
         let mut systems = Vec::with_capacity(entries.len());
         for (i, entry) in entries.into_iter().enumerate() {
             let spot = spot.item(i);
-            let mut defaults = outer.clone();
-            defaults.extend(entry.deploy_defaults.unwrap_or_default().0);
+            let defaults = filled(outer, entry.deploy_defaults.unwrap_or_default().0, room);
             let deployments = entry.deploy.unwrap_or_default().0.into_iter();
             let deployments = deployments
                 .map(|(label, own)| {
-                    let mut parameters = defaults.clone();
-                    parameters.extend(own.unwrap_or_default().0);
+                    let parameters = filled(&defaults, own.unwrap_or_default().0, room);
                     Deployment { label, parameters }
                 })
                 .collect();
             let subsystems = entry.subsystems.unwrap_or_default();
-            let subsystems = self.cluster_systems(subsystems, &defaults, &spot.field("subsystems"));
+            let below = spot.field("subsystems");
+            let subsystems = self.cluster_systems(subsystems, &defaults, &below, room);
             let system = self.reference(&entry.morph, Kind::System, &spot.field("morph"));
             systems.extend(system.map(|system| ClusterSystem { system, deployments, subsystems }));
         }

@@ -128,7 +128,7 @@ fn is_clean_absolute(path: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub source: Option<Source>,
-    pub build_mode: BuildMode,
+    pub build_mode: Option<BuildMode>,
     pub prefix: Option<String>,
     pub build_system: Option<String>,
 }
@@ -136,10 +136,9 @@ pub(super) struct Origin {
 impl Origin {
     pub fn from_entry(raw: &mut RawEntry, spot: &Spot, problems: &mut Collector) -> Origin {
         let mode = raw.build_mode.take();
-        let build_mode = mode.as_deref().map_or(Some(BuildMode::default()), BuildMode::from_name);
-        if build_mode.is_none() {
+        let build_mode = mode.as_deref().and_then(BuildMode::from_name);
+        if let Some(mode) = mode.filter(|_| build_mode.is_none()) {
             let modes = BuildMode::ALL.map(BuildMode::name);
-            let mode = mode.unwrap_or_default();
             let hint = nearest(&mode, modes)
                 .map_or_else(|| modes.join(", "), |near| format!("did you mean `{near}`?"));
             let message = format!("there is no build mode `{mode}`");
@@ -153,7 +152,7 @@ impl Origin {
         }
         Origin {
             source: source(raw, spot, problems),
-            build_mode: build_mode.unwrap_or_default(),
+            build_mode,
             prefix,
             build_system: raw.build_system.take(),
         }
@@ -171,13 +170,45 @@ impl Origin {
             ("ref", a.reference == b.reference),
             ("sha", a.sha == b.sha),
             ("source", a == b),
-            ("build-mode", self.build_mode == other.build_mode),
+            (
+                "build-mode",
+                self.build_mode.unwrap_or_default() == other.build_mode.unwrap_or_default(),
+            ),
             ("prefix", self.prefix == other.prefix),
             ("build-system", self.build_system == other.build_system),
         ]
         .into_iter()
         .find(|(_, same)| !same)
         .map(|(field, _)| field)
+    }
+
+    pub fn has_ref(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.reference.is_some())
+    }
+
+    /// The fields of `later` over those of this one.
+    pub fn overlaid(self, later: Origin) -> Origin {
+        let source = match (self.source, later.source) {
+            (Some(first), Some(later)) => Some(Source {
+                repo: later.repo,
+                reference: later.reference.or(first.reference),
+                unpetrify_ref: later.unpetrify_ref.or(first.unpetrify_ref),
+                sha: later.sha.or(first.sha),
+                sha256: later.sha256.or(first.sha256),
+                patches: later.patches || first.patches,
+                submodules: match later.submodules.is_empty() {
+                    true => first.submodules,
+                    false => later.submodules,
+                },
+            }),
+            (first, later) => later.or(first),
+        };
+        Origin {
+            source,
+            build_mode: later.build_mode.or(self.build_mode),
+            prefix: later.prefix.or(self.prefix),
+            build_system: later.build_system.or(self.build_system),
+        }
     }
 }
 

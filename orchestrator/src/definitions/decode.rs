@@ -12,11 +12,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::node::{Content, Fault, Node};
+use super::node::{Content, Fault, MAX_FAULTS, Node};
 use super::problem::nearest;
-
-/// Errors listed for one file before giving up on it.
-const MAX_FAULTS: usize = 50;
 
 /// Line and column.
 type Place = (usize, usize);
@@ -26,11 +23,17 @@ type Place = (usize, usize);
 pub(super) struct Finding {
     pub fault: Fault,
     pub suggestion: Option<String>,
+    /// The rest of the file can be used without it.
+    pub ignored: bool,
 }
 
 /// Decodes `root`. When something does not fit, it is noted and removed, and decoding starts
-/// again, so that all errors of a file are found in one run.
-pub(super) fn decode<T: DeserializeOwned>(mut root: Node) -> (Option<T>, Vec<Finding>) {
+/// again, so that all errors of a file are found in one run. `tolerant`: what YBD never looked at
+/// is ignored.
+pub(super) fn decode<T: DeserializeOwned>(
+    mut root: Node,
+    tolerant: bool,
+) -> (Option<T>, Vec<Finding>) {
     let mut findings = Vec::new();
     // Fields that were removed, with the place of their mapping: nobody forgot them.
     let mut removed: HashSet<(Place, String)> = HashSet::new();
@@ -42,17 +45,24 @@ pub(super) fn decode<T: DeserializeOwned>(mut root: Node) -> (Option<T>, Vec<Fin
         };
         let place = error.place.unwrap_or((root.line, root.column));
         let missing = error.missing.map(|field| (place, field.to_owned()));
+        let path: Vec<usize> = error.path.into_iter().rev().collect();
         if missing.is_none_or(|field| !removed.contains(&field)) {
             let fault = Fault { line: place.0, column: place.1, message: error.message };
-            findings.push(Finding { fault, suggestion: error.suggestion });
+            let ignored = tolerant && error.unknown && is_in_cluster_entry(&root, &path);
+            findings.push(Finding { fault, suggestion: error.suggestion, ignored });
         }
-        let path: Vec<usize> = error.path.into_iter().rev().collect();
         removed.extend(field_at(&root, &path));
         if findings.len() >= MAX_FAULTS || !root.remove(&path) {
             break;
         }
     }
     (None, findings)
+}
+
+/// Whether a path leads into an entry of `systems`, whose fields YBD did not check.
+fn is_in_cluster_entry(root: &Node, path: &[usize]) -> bool {
+    let (Content::Map(entries), [first, _, _, ..]) = (&root.content, path) else { return false };
+    entries.get(*first).is_some_and(|(key, _)| key.text() == Some("systems"))
 }
 
 /// The place of the mapping that has the entry at `path`, and the entry's key.
@@ -78,6 +88,8 @@ pub(super) struct DecodeError {
     suggestion: Option<String>,
     /// The field that a mapping lacks.
     missing: Option<&'static str>,
+    /// There is no such field.
+    unknown: bool,
     place: Option<Place>,
     /// Way from the root to the culprit, innermost index first.
     path: Vec<usize>,
@@ -105,8 +117,14 @@ impl std::error::Error for DecodeError {}
 
 impl serde::de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        let message = message.to_string();
-        DecodeError { message, suggestion: None, missing: None, place: None, path: Vec::new() }
+        DecodeError {
+            message: message.to_string(),
+            suggestion: None,
+            missing: None,
+            unknown: false,
+            place: None,
+            path: Vec::new(),
+        }
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -128,6 +146,7 @@ impl serde::de::Error for DecodeError {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let mut error = Self::custom(format!("unknown field `{}`", shorten_plain(field)));
+        error.unknown = true;
         error.suggestion =
             nearest(field, expected.iter().copied()).map(|name| format!("did you mean `{name}`?"));
         error
@@ -144,7 +163,7 @@ fn shorten(text: &str) -> String {
     format!("`{}`", shorten_plain(text))
 }
 
-fn shorten_plain(text: &str) -> String {
+pub(super) fn shorten_plain(text: &str) -> String {
     const LONGEST: usize = 60;
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= LONGEST && line.len() == text.len() {

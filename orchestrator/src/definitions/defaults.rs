@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::SplitRule;
+use super::model::{Chunk, SplitRule};
 use super::problem::{Collector, Spot};
 use super::raw::{RawDefaults, RawProduct};
 use super::split;
@@ -38,6 +38,9 @@ impl Default for Defaults {
     }
 }
 
+/// Most expressions of one component: each has to be compiled to be checked.
+const MAX_PATTERNS: usize = 1_000;
+
 /// The build system of a chunk that names none and is not detected.
 pub const MANUAL: &str = "manual";
 
@@ -67,6 +70,12 @@ impl Defaults {
             }
         }
         defaults
+    }
+
+    /// The build system that a chunk names and that does not exist.
+    pub(super) fn unknown<'a>(&self, chunk: &'a Chunk) -> Option<&'a str> {
+        let name = chunk.build_system.as_deref().filter(|name| *name != MANUAL)?;
+        (!self.build_systems.contains_key(name)).then_some(name)
     }
 
     /// Guesses the build system from the names in a source's top directory: first by exact name,
@@ -120,6 +129,13 @@ pub(super) fn split_rules_from(
     problems: &mut Collector,
 ) -> Vec<SplitRule> {
     let mut rules = Vec::with_capacity(products.len());
+    let patterns = products.iter().map(|product| product.include.len()).sum::<usize>();
+    if patterns > MAX_PATTERNS {
+        let message =
+            format!("there are {patterns} regular expressions; {MAX_PATTERNS} are enough");
+        problems.error(spot.clone(), message);
+        return rules;
+    }
     for (i, product) in products.into_iter().enumerate() {
         for (j, pattern) in product.include.iter().enumerate() {
             if let Err(reason) = split::check_pattern(pattern) {

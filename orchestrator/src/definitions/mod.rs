@@ -11,6 +11,7 @@
 
 mod arch;
 mod assembly;
+mod check;
 mod chunk;
 mod decode;
 mod defaults;
@@ -50,11 +51,22 @@ pub use select::TargetError;
 pub use split::{Selection, Splitter};
 pub use steps::{Plan, Step, StepLists, StepName};
 
+/// How strictly definitions are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reading {
+    #[default]
+    Strict,
+    /// What YBD put up with is a warning, and means what it meant there. What is no error otherwise
+    /// means the same in both.
+    Compatible,
+}
+
 /// A whole definitions tree, checked, with all references resolved.
 #[derive(Debug, Clone)]
 pub struct Definitions {
     /// The number in `VERSION`; 0 without one.
     pub version: u32,
+    pub reading: Reading,
     pub defaults: Defaults,
     /// What is odd but usable.
     pub warnings: Vec<Problem>,
@@ -73,8 +85,18 @@ pub enum BuildSystemChoice<'a> {
 
 impl Definitions {
     /// Checks and resolves the files of a tree. Nothing is returned if there is any error.
-    pub fn parse(files: &Files) -> Result<Definitions, Problems> {
-        resolve::resolve(files)
+    pub fn parse(files: &Files, reading: Reading) -> Result<Definitions, Problems> {
+        let (mut definitions, problems) = Definitions::examine(files, reading);
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(Problems(problems));
+        }
+        definitions.warnings = problems;
+        Ok(definitions)
+    }
+
+    /// What can be understood of a tree, and everything that is wrong with its files.
+    pub fn examine(files: &Files, reading: Reading) -> (Definitions, Vec<Problem>) {
+        resolve::resolve(files, reading)
     }
 
     pub fn get(&self, id: ComponentId) -> Option<&Component> {
@@ -108,9 +130,15 @@ impl Definitions {
     pub fn build_system<'a>(&self, chunk: &'a Chunk) -> BuildSystemChoice<'a> {
         match &chunk.build_system {
             Some(name) => BuildSystemChoice::Named(name),
-            None if self.version < 6 => BuildSystemChoice::Detect,
+            None if self.version < 6 || chunk.detected => BuildSystemChoice::Detect,
             None => BuildSystemChoice::Named(MANUAL),
         }
+    }
+
+    /// The build system that a chunk names and that does not exist, so that it cannot be built: only
+    /// where definitions are read as YBD did.
+    pub fn unknown_build_system<'a>(&self, chunk: &'a Chunk) -> Option<&'a str> {
+        self.defaults.unknown(chunk)
     }
 
     /// What is done to build a chunk. `top_directory` names the entries of its source's top

@@ -141,6 +141,8 @@ pub struct Chunk {
     pub source: Option<Source>,
     /// As written; see [`super::Definitions::build_system`].
     pub build_system: Option<String>,
+    /// Its build system is to be detected in any version of the format, as YBD did.
+    pub detected: bool,
     pub build_mode: BuildMode,
     /// As written; see [`Chunk::prefix`].
     pub prefix: Option<String>,

@@ -9,10 +9,13 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
+use super::decode::shorten_plain;
 use super::problem::Step;
 
-/// Deepest nesting that is read; real definitions nest 8 levels.
+/// Deepest nesting that is read, aliases expanded; real definitions nest 8 levels.
 const MAX_DEPTH: usize = 64;
+/// Faults listed for one file before giving up on it.
+pub(super) const MAX_FAULTS: usize = 50;
 /// Most nodes that aliases may blow a file up to; the largest real file has about 2,000.
 const MAX_NODES: usize = 1_000_000;
 /// Most bytes of scalar text that aliases may blow a file up to.
@@ -38,6 +41,8 @@ pub(super) struct Node {
     pub column: usize,
 }
 
+const TOO_DEEP: &str = "the document is nested deeper than 64 levels";
+
 /// Something wrong with the YAML itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -52,9 +57,15 @@ pub(super) struct Parsed {
     /// `None` for an empty file and after a syntax error.
     pub root: Option<Node>,
     pub faults: Vec<Fault>,
+    /// Keys that stand a second time in a mapping; the last one is in the tree.
+    pub duplicates: Vec<Fault>,
 }
 
 impl Node {
+    pub fn is_map(&self) -> bool {
+        matches!(self.content, Content::Map(_))
+    }
+
     pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Scalar { text, .. } => Some(text),
@@ -144,22 +155,20 @@ pub(super) fn parse(text: &str) -> Parsed {
             Some(Ok((Event::StreamEnd, _))) => break,
             Some(Ok((event, span))) => {
                 if let Err(fault) = builder.event(event, span) {
-                    builder.faults.push(fault);
-                    return Parsed { root: None, faults: builder.faults };
+                    return builder.given_up(fault);
                 }
             }
             Some(Err(error)) => {
                 let marker = error.marker();
-                builder.faults.push(Fault {
+                return builder.given_up(Fault {
                     line: marker.line(),
                     column: marker.col().saturating_add(1),
                     message: error.info().to_owned(),
                 });
-                return Parsed { root: None, faults: builder.faults };
             }
         }
     }
-    Parsed { root: builder.root, faults: builder.faults }
+    Parsed { root: builder.root, faults: builder.faults, duplicates: builder.duplicates }
 }
 
 /// A collection that is being read: its node, its anchor, and a key that waits for its value.
@@ -167,20 +176,30 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<Node>,
-    keys: HashSet<String>,
+    /// Keys so far, with their positions in the mapping.
+    keys: HashMap<String, usize>,
+    /// Levels of the deepest child.
+    depth: usize,
 }
 
 #[derive(Default)]
 struct Builder {
     root: Option<Node>,
     stack: Vec<Open>,
-    anchors: HashMap<usize, Node>,
+    /// What aliases stand for, with its levels.
+    anchors: HashMap<usize, (Node, usize)>,
     faults: Vec<Fault>,
+    duplicates: Vec<Fault>,
     nodes: usize,
     bytes: usize,
 }
 
 impl Builder {
+    fn given_up(mut self, fault: Fault) -> Parsed {
+        self.faults.push(fault);
+        Parsed { root: None, faults: self.faults, duplicates: self.duplicates }
+    }
+
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
         let (line, column) = (span.start.line(), span.start.col().saturating_add(1));
         let fault = |message: &str| Fault { line, column, message: message.to_owned() };
@@ -193,20 +212,23 @@ impl Builder {
                 let content = Content::Scalar { text: text.into_owned(), plain };
                 let node = Node { content, line, column };
                 self.count(node.size(), line, column)?;
-                self.complete(node, anchor)
+                self.complete(node, 1, anchor)
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
-                Some(node) => {
-                    let size = node.size();
+                Some((_, depth)) if self.stack.len().saturating_add(*depth) > MAX_DEPTH => {
+                    Err(fault(TOO_DEEP))
+                }
+                Some((node, depth)) => {
+                    let (size, depth) = (node.size(), *depth);
                     let mut node = node.clone();
                     (node.line, node.column) = (line, column);
                     self.count(size, line, column)?;
-                    self.complete(node, 0)
+                    self.complete(node, depth, 0)
                 }
                 None => Err(fault("the alias names an anchor that is not complete here")),
             },
             Event::SequenceStart(..) | Event::MappingStart(..) if self.stack.len() >= MAX_DEPTH => {
-                Err(fault("the document is nested deeper than 64 levels"))
+                Err(fault(TOO_DEEP))
             }
             Event::SequenceStart(anchor, _) => {
                 self.open(Node { content: Content::List(Vec::new()), line, column }, anchor);
@@ -220,7 +242,7 @@ impl Builder {
                 Some(open) => {
                     self.count((1, 0), line, column)?;
                     let node = self.merge(open.node);
-                    self.complete(node, open.anchor)
+                    self.complete(node, open.depth.saturating_add(1), open.anchor)
                 }
                 None => Err(fault("the document ends a collection that it never began")),
             },
@@ -233,19 +255,20 @@ impl Builder {
     }
 
     fn open(&mut self, node: Node, anchor: usize) {
-        self.stack.push(Open { node, anchor, key: None, keys: HashSet::new() });
+        self.stack.push(Open { node, anchor, key: None, keys: HashMap::new(), depth: 0 });
     }
 
-    fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+    fn complete(&mut self, node: Node, depth: usize, anchor: usize) -> Result<(), Fault> {
         let (line, column) = (node.line, node.column);
         if anchor != 0 {
             self.count(node.size(), line, column)?;
-            self.anchors.insert(anchor, node.clone());
+            self.anchors.insert(anchor, (node.clone(), depth));
         }
         let Some(parent) = self.stack.last_mut() else {
             self.root = Some(node);
             return Ok(());
         };
+        parent.depth = parent.depth.max(depth);
         match (&mut parent.node.content, parent.key.take()) {
             (Content::List(items), _) => items.push(node),
             (Content::Map(_), None) => {
@@ -256,12 +279,22 @@ impl Builder {
                 parent.key = Some(node);
             }
             (Content::Map(entries), Some(key)) => {
-                let name = key.text().unwrap_or_default().to_owned();
-                if name == "<<" || parent.keys.insert(name.clone()) {
-                    entries.push((key, node));
-                } else {
-                    let message = format!("the key `{name}` stands twice in this mapping");
-                    self.faults.push(Fault { line: key.line, column: key.column, message });
+                let name = key.text().unwrap_or_default();
+                let place = entries.len();
+                match parent.keys.insert(name.to_owned(), place).filter(|_| name != "<<") {
+                    None => entries.push((key, node)),
+                    Some(earlier) => {
+                        parent.keys.insert(name.to_owned(), earlier);
+                        if self.duplicates.len() < MAX_FAULTS {
+                            let name = shorten_plain(name);
+                            let message = format!("the key `{name}` stands twice in this mapping");
+                            let (line, column) = (key.line, key.column);
+                            self.duplicates.push(Fault { line, column, message });
+                        }
+                        if let Some(entry) = entries.get_mut(earlier) {
+                            *entry = (key, node);
+                        }
+                    }
                 }
             }
             (Content::Scalar { .. }, _) => {}
@@ -298,6 +331,9 @@ impl Builder {
             };
             for map in maps {
                 let Content::Map(more) = map else {
+                    if self.faults.len() >= MAX_FAULTS {
+                        break;
+                    }
                     let message = "the merge key `<<` takes a mapping or a list of them".to_owned();
                     self.faults.push(Fault { line: key.line, column: key.column, message });
                     continue;

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use super::Reading;
 use super::node::{self, Node};
 use crate::words::counted;
 
@@ -32,17 +32,22 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
+impl Severity {
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        write!(f, ": {severity}: {}", self.message)?;
+        write!(f, ": {}: {}", self.severity.name(), self.message)?;
         if let Some(suggestion) = &self.suggestion {
             write!(f, " ({suggestion})")?;
         }
@@ -94,6 +99,8 @@ impl Spot {
 
 /// Problems that wait for their place; whatever comes after that many is only counted.
 const MAX_PENDING: usize = 1_000;
+/// Problems of the form of files; the same holds for them.
+const MAX_LOCATED: usize = 10_000;
 /// Misspellings that are looked up among the known names.
 const MAX_SUGGESTIONS: usize = 20;
 
@@ -111,25 +118,70 @@ struct Pending {
 /// Collects problems; positions of [`Spot`]s are resolved by [`Collector::finish`].
 #[derive(Debug, Default)]
 pub(super) struct Collector {
+    pub reading: Reading,
     located: Vec<Problem>,
     pending: Vec<Pending>,
-    /// Errors and warnings that came after [`MAX_PENDING`].
+    errors: usize,
+    /// Errors and warnings that came after the limits.
     more: (usize, usize),
     suggestions: usize,
 }
 
 impl Collector {
+    pub fn new(reading: Reading) -> Self {
+        Collector { reading, ..Collector::default() }
+    }
+
+    /// A problem whose place is known.
     pub fn push(&mut self, problem: Problem) {
-        self.located.push(problem);
+        self.note(problem.severity);
+        if self.located.len() < MAX_LOCATED {
+            self.located.push(problem);
+        } else {
+            self.count(problem.severity);
+        }
+    }
+
+    /// Errors so far.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// How bad it is what YBD put up with.
+    pub fn tolerated_severity(&self) -> Severity {
+        match self.reading {
+            Reading::Strict => Severity::Error,
+            Reading::Compatible => Severity::Warning,
+        }
+    }
+
+    /// What YBD put up with: an error, or a warning that says what it did `instead`.
+    pub fn tolerated(&mut self, spot: Spot, message: String, hint: Option<String>, instead: &str) {
+        let severity = self.tolerated_severity();
+        let message = match severity {
+            Severity::Error => message,
+            Severity::Warning => format!("{message}; {instead}"),
+        };
+        self.add(spot, severity, message, hint);
     }
 
     pub fn error(&mut self, spot: Spot, message: impl Into<String>) {
         self.add(spot, Severity::Error, message.into(), None);
     }
 
-    /// An error that several places make together; each gets a line of its own below the message.
-    pub fn error_trail(&mut self, spot: Spot, message: String, trail: Vec<(Spot, String)>) {
-        self.push_pending(Pending { spot, severity: Severity::Error, message, hint: None, trail });
+    /// A problem that several places make together; each gets a line of its own below the message.
+    pub fn with_trail(
+        &mut self,
+        spot: Spot,
+        severity: Severity,
+        message: String,
+        trail: Vec<(Spot, String)>,
+    ) {
+        self.push_pending(Pending { spot, severity, message, hint: None, trail });
+    }
+
+    pub fn with_hint(&mut self, spot: Spot, message: String, hint: Option<String>) {
+        self.add(spot, Severity::Error, message, hint);
     }
 
     pub fn error_hint(&mut self, spot: Spot, message: impl Into<String>, hint: impl Into<String>) {
@@ -140,21 +192,33 @@ impl Collector {
         self.add(spot, Severity::Warning, message.into(), None);
     }
 
-    /// An error about `word`, with the most similar of `known` as a hint: "did you mean `x.morph`?"
-    /// for the ending `.morph`.
+    /// An error about `word`, with the most similar of `known` as a hint.
     pub fn misspelt<'a>(
         &mut self,
         spot: Spot,
         message: String,
         word: &str,
         known: impl IntoIterator<Item = &'a str>,
-        ending: &str,
     ) {
+        let hint = self.suggestion(word, known, "");
+        self.add(spot, Severity::Error, message, hint);
+    }
+
+    /// The most similar of `known`, as a hint: "did you mean `x.morph`?" for the ending `.morph`.
+    pub fn suggestion<'a>(
+        &mut self,
+        word: &str,
+        known: impl IntoIterator<Item = &'a str>,
+        ending: &str,
+    ) -> Option<String> {
         self.suggestions = self.suggestions.saturating_add(1);
         // Comparing everything with everything would take hours on hostile input.
         let near = (self.suggestions <= MAX_SUGGESTIONS).then(|| nearest(word, known)).flatten();
-        let hint = near.map(|near| format!("did you mean `{near}{ending}`?"));
-        self.add(spot, Severity::Error, message, hint);
+        near.map(|near| format!("did you mean `{near}{ending}`?"))
+    }
+
+    pub fn warning_hint(&mut self, spot: Spot, message: String, hint: Option<String>) {
+        self.add(spot, Severity::Warning, message, hint);
     }
 
     fn add(&mut self, spot: Spot, severity: Severity, message: String, hint: Option<String>) {
@@ -162,31 +226,46 @@ impl Collector {
     }
 
     fn push_pending(&mut self, problem: Pending) {
+        self.note(problem.severity);
         if self.pending.len() < MAX_PENDING {
             self.pending.push(problem);
         } else {
-            let counter = match problem.severity {
-                Severity::Error => &mut self.more.0,
-                Severity::Warning => &mut self.more.1,
-            };
-            *counter = counter.saturating_add(1);
+            self.count(problem.severity);
         }
+    }
+
+    fn note(&mut self, severity: Severity) {
+        if severity == Severity::Error {
+            self.errors = self.errors.saturating_add(1);
+        }
+    }
+
+    fn count(&mut self, severity: Severity) {
+        let counter = match severity {
+            Severity::Error => &mut self.more.0,
+            Severity::Warning => &mut self.more.1,
+        };
+        *counter = counter.saturating_add(1);
     }
 
     /// The problems in file order. `text` gives the content of a file.
     pub fn finish<'a>(self, text: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
-        let mut trees: BTreeMap<String, Option<Node>> = BTreeMap::new();
+        // One tree at a time: those of all files would take gigabytes where somebody wants that.
+        let mut of_file: (String, Option<Node>) = (String::new(), None);
         let mut place_of = |spot: &Spot| {
-            let tree = trees
-                .entry(spot.file.clone())
-                .or_insert_with(|| text(&spot.file).and_then(|t| node::parse(t).root));
-            tree.as_ref().filter(|_| !spot.steps.is_empty()).map_or((0, 0), |root| {
+            if of_file.0 != spot.file {
+                let tree = text(&spot.file).and_then(|text| node::parse(text).root);
+                of_file = (spot.file.clone(), tree);
+            }
+            of_file.1.as_ref().filter(|_| !spot.steps.is_empty()).map_or((0, 0), |root| {
                 let node = root.find(&spot.steps);
                 (node.line, node.column)
             })
         };
         let mut problems = self.located;
-        for Pending { spot, severity, mut message, hint, trail } in self.pending {
+        let mut pending = self.pending;
+        pending.sort_by(|a, b| a.spot.file.cmp(&b.spot.file));
+        for Pending { spot, severity, mut message, hint, trail } in pending {
             let (line, column) = place_of(&spot);
             for (spot, said) in trail {
                 let (line, column) = place_of(&spot);

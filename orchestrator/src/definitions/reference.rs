@@ -54,6 +54,28 @@ impl Definitions {
     }
 }
 
+/// Steps of a cycle that are explained: each costs reading a file.
+const MOST_STEPS: usize = 20;
+
+impl Definitions {
+    /// The steps of a cycle (paths of components, the first again at the end), each with its place,
+    /// a line each. `text` gives the content of a file.
+    pub fn explain_cycle(&self, cycle: &[String], text: impl Fn(&str) -> Option<String>) -> String {
+        let mut lines = String::new();
+        for step in cycle.windows(2).take(MOST_STEPS) {
+            let [from, to] = step else { continue };
+            let ids = self.find(from).zip(self.find(to));
+            let place = ids.and_then(|(from, to)| self.reference(from, to, &text));
+            let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+            lines += &format!("\n    {place}`{from}` needs `{to}`");
+        }
+        match cycle.len().saturating_sub(1).saturating_sub(MOST_STEPS) {
+            0 => lines,
+            more => format!("{lines}\n    and {more} more"),
+        }
+    }
+}
+
 fn field(name: &str) -> Step {
     Step::Field(name.to_owned())
 }

@@ -3,16 +3,20 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use super::chunk::{self, Origin};
 use super::defaults::Defaults;
 use super::model::{Chunk, Cluster, Component, ComponentId, Detail, Kind, Stratum, System};
-use super::problem::{Collector, Problem, Problems, Severity, Spot, nearest};
+use super::problem::{Collector, Problem, Severity, Spot};
 use super::raw::{RawDefaults, RawFile, RawVersion};
-use super::{Definitions, yaml};
+use super::{Definitions, Reading, node, yaml};
 
 /// Newest version of the format that is understood.
 const NEWEST_VERSION: u32 = 8;
+
+/// Build systems that are named where none is similar to what was written.
+const MOST_NAMES: usize = 20;
 
 /// A file of a definitions tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +33,47 @@ pub struct Files {
     pub defaults: Option<TextFile>,
     /// `*.morph`, in load order.
     pub definitions: Vec<TextFile>,
+    /// Files and directories that could not be read, and why.
+    pub unreadable: Vec<Problem>,
 }
 
-pub(super) fn resolve(files: &Files) -> Result<Definitions, Problems> {
-    let mut resolver = Resolver::default();
+impl Files {
+    /// Whether there is nothing that belongs to definitions, as far as directories could be looked
+    /// into.
+    pub fn is_empty(&self) -> bool {
+        let is_directory = |problem: &Problem| {
+            !(problem.file.ends_with(".morph")
+                || ["VERSION", "DEFAULTS", "."].contains(&problem.file.as_str()))
+        };
+        self.version.is_none()
+            && self.defaults.is_none()
+            && self.definitions.is_empty()
+            && self.unreadable.iter().all(is_directory)
+    }
+
+    /// The texts of all files, by path.
+    pub(crate) fn texts(&self) -> HashMap<&str, &str> {
+        let files = self.definitions.iter().chain(&self.version).chain(&self.defaults);
+        files
+            .filter_map(|file| Some((file.path.as_str(), std::str::from_utf8(&file.text).ok()?)))
+            .collect()
+    }
+}
+
+pub(super) fn resolve(files: &Files, reading: Reading) -> (Definitions, Vec<Problem>) {
+    let mut resolver = Resolver { problems: Collector::new(reading), ..Resolver::default() };
+    resolver.note_unreadable(files);
     resolver.read_version(files);
     resolver.read_defaults(files);
     let mut loaded = Vec::new();
     for file in &files.definitions {
+        let errors = resolver.problems.errors();
         match resolver.read_file(file) {
             Some(read) => loaded.push(read),
-            None if std::str::from_utf8(&file.text).is_ok_and(is_blank) => {}
+            // Without an error it counts as no file at all.
+            None if resolver.problems.errors() == errors => {}
             None => {
-                resolver.unusable.insert(path_of(file).to_owned());
+                resolver.unusable.insert(path_of(&file.path).to_owned());
             }
         }
     }
@@ -81,12 +113,30 @@ pub(super) struct Resolver {
     pub by_path: HashMap<String, ComponentId>,
     /// Paths of files that have errors of their own, so that nothing is known of them.
     pub unusable: HashSet<String>,
+    /// Directories, with a slash at their ends, in which there may be files that nothing is known of.
+    unknown: Vec<String>,
     defaults_unusable: bool,
+    /// The artifacts of strata that were asked for.
+    pub artifacts: HashMap<ComponentId, Rc<HashSet<String>>>,
     /// What the first entry for a chunk said, and where.
     pub origins: HashMap<ComponentId, (Origin, Spot)>,
 }
 
 impl Resolver {
+    fn note_unreadable(&mut self, files: &Files) {
+        for problem in &files.unreadable {
+            match problem.file.as_str() {
+                "DEFAULTS" => self.defaults_unusable = true,
+                "." => self.unknown.push(String::new()),
+                file if file.ends_with(".morph") => {
+                    self.unusable.insert(path_of(file).to_owned());
+                }
+                directory => self.unknown.push(format!("{directory}/")),
+            }
+            self.problems.push(problem.clone());
+        }
+    }
+
     fn read_version(&mut self, files: &Files) {
         let Some(file) = &files.version else { return };
         let Some(raw) = self.read_special::<RawVersion>(file) else { return };
@@ -95,14 +145,26 @@ impl Resolver {
         match text.parse() {
             Ok(version) if version <= NEWEST_VERSION => self.version = version,
             _ => {
+                self.version = NEWEST_VERSION;
                 let message = format!("version `{text}` of the format is not known");
-                self.problems.error_hint(spot, message, "versions 0 to 8 are");
+                let hint = format!("versions 0 to {NEWEST_VERSION} are");
+                let instead = format!("the tree is read as version {NEWEST_VERSION}");
+                self.problems.tolerated(spot, message, Some(hint), &instead);
             }
         }
     }
 
     fn read_defaults(&mut self, files: &Files) {
         let Some(file) = &files.defaults else { return };
+        if self.problems.reading == Reading::Compatible
+            && let Some(fault) = self.text(file).and_then(|text| node::parse(text).faults.pop())
+        {
+            let message = format!("{}; Outcrop's own defaults apply", fault.message);
+            let (severity, file) = (Severity::Warning, file.path.clone());
+            let (line, column) = (fault.line, fault.column);
+            self.problems.push(Problem { severity, file, line, column, message, suggestion: None });
+            return;
+        }
         let Some(raw) = self.read_special::<RawDefaults>(file) else {
             self.defaults_unusable = true;
             return;
@@ -118,13 +180,7 @@ impl Resolver {
         if is_blank(text) {
             return Some(T::default());
         }
-        yaml::read(&file.path, text).map_err(|p| self.push_all(p)).ok()
-    }
-
-    fn push_all(&mut self, problems: Vec<Problem>) {
-        for problem in problems {
-            self.problems.push(problem);
-        }
+        yaml::read(&file.path, text, &mut self.problems)
     }
 
     fn text<'a>(&mut self, file: &'a TextFile) -> Option<&'a str> {
@@ -159,20 +215,20 @@ impl Resolver {
             self.problems.warning(spot, "the file is empty and ignored");
             return None;
         }
-        let mut raw: RawFile = yaml::read(&file.path, text).map_err(|p| self.push_all(p)).ok()?;
+        let mut raw: RawFile = yaml::read(&file.path, text, &mut self.problems)?;
         let kind = self.kind_of(&raw, &spot)?;
         if kind == Kind::Cluster {
             // Parameters depend on what was quoted, which only the exact reader knows.
-            raw = yaml::read_exact(&file.path, text).map_err(|p| self.push_all(p)).ok()?;
+            raw = yaml::read_exact(&file.path, text, &mut self.problems)?;
         }
-        let path = path_of(file).to_owned();
+        let path = path_of(&file.path).to_owned();
         let steps = raw.take_steps();
         for field in raw
             .foreign_fields(kind)
             .chain(steps.iter().filter(|_| kind != Kind::Chunk).map(|(name, _)| name.field()))
         {
             let message = format!("a {kind} has no field `{field}`");
-            self.problems.error(spot.field(field), message);
+            self.problems.tolerated(spot.field(field), message, None, "it is ignored");
         }
         let name = self.name_of(raw.name.take(), &path, &spot);
         let detail = match kind {
@@ -281,65 +337,73 @@ impl Resolver {
                 }
                 _ => Some(id),
             },
-            None if self.unusable.contains(path) => None,
+            None if self.is_unusable(path) => None,
             None => {
                 let message = format!("there is no file `{path}.morph`");
-                let known = self.components.iter().filter(|c| c.kind() == kind);
-                let known = known.map(|c| c.path.as_str());
-                self.problems.misspelt(spot.clone(), message, path, known, ".morph");
+                let hint = self.similar_file(path, kind);
+                self.problems.with_hint(spot.clone(), message, hint);
                 None
             }
         }
+    }
+
+    /// Whether there is such a file, or may be, of which nothing is known.
+    pub fn is_unusable(&self, path: &str) -> bool {
+        self.unusable.contains(path) || self.unknown.iter().any(|place| path.starts_with(place))
+    }
+
+    /// The file of a kind that may have been meant, as a hint.
+    pub fn similar_file(&mut self, path: &str, kind: Kind) -> Option<String> {
+        let known = self.components.iter().filter(|c| c.kind() == kind);
+        self.problems.suggestion(path, known.map(|c| c.path.as_str()), ".morph")
     }
 
     fn check_build_systems(&mut self) {
         if self.defaults_unusable {
             return;
         }
-        let known: Vec<&str> = self.defaults.build_systems.keys().map(String::as_str).collect();
         for (index, component) in (0u32..).zip(&self.components) {
             let Some(chunk) = component.chunk() else { continue };
-            let Some(name) = chunk.build_system.as_deref() else { continue };
-            if name == super::MANUAL || known.contains(&name) {
-                continue;
-            }
+            let known = &self.defaults.build_systems;
+            let Some(name) = self.defaults.unknown(chunk) else { continue };
             let spot = match self.origins.get(&ComponentId(index)) {
                 Some((origin, spot)) if origin.build_system.as_deref() == Some(name) => {
                     spot.field("build-system")
                 }
                 _ => Spot::file(&component.file).field("build-system"),
             };
-            let hint = nearest(name, known.iter().copied())
-                .map_or_else(|| known.join(", "), |near| format!("did you mean `{near}`?"));
-            self.problems.error_hint(spot, format!("there is no build system `{name}`"), hint);
+            let names = || known.keys().map(String::as_str);
+            let near = self.problems.suggestion(name, names(), "");
+            let hint =
+                near.unwrap_or_else(|| names().take(MOST_NAMES).collect::<Vec<_>>().join(", "));
+            let message = format!("there is no build system `{name}`");
+            self.problems.tolerated(spot, message, Some(hint), "the chunk cannot be built");
         }
     }
 
-    fn finish(self, files: &Files) -> Result<Definitions, Problems> {
-        let texts: HashMap<&str, &str> = files
-            .definitions
-            .iter()
-            .chain(&files.version)
-            .chain(&files.defaults)
-            .filter_map(|file| Some((file.path.as_str(), std::str::from_utf8(&file.text).ok()?)))
-            .collect();
-        let problems = self.problems.finish(|path| texts.get(path).copied());
-        if problems.iter().any(|p| p.severity == Severity::Error) {
-            return Err(Problems(problems));
-        }
-        Ok(Definitions {
+    fn finish(self, files: &Files) -> (Definitions, Vec<Problem>) {
+        let definitions = Definitions {
             version: self.version,
+            reading: self.problems.reading,
             defaults: self.defaults,
-            warnings: problems,
+            warnings: Vec::new(),
             components: self.components,
             by_path: self.by_path,
-        })
+        };
+        let mut problems = self.problems;
+        if definitions.reading == Reading::Compatible {
+            // Otherwise an error of whoever plans such a system.
+            definitions.check_integration(&mut problems);
+        }
+        let texts = files.texts();
+        let problems = problems.finish(|path| texts.get(path).copied());
+        (definitions, problems)
     }
 }
 
 /// The identity that a file gives its component.
-fn path_of(file: &TextFile) -> &str {
-    file.path.strip_suffix(".morph").unwrap_or(&file.path)
+fn path_of(file: &str) -> &str {
+    file.strip_suffix(".morph").unwrap_or(file)
 }
 
 /// Comments and white space only.

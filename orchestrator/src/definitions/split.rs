@@ -12,6 +12,12 @@ use super::{ComponentId, Definitions};
 /// Compiled size of one expression, in bytes: a bound against hostile definitions.
 const MAX_COMPILED: usize = 1 << 20;
 
+/// Compiled size of all expressions of one component.
+const MAX_TOGETHER: usize = 64 << 20;
+
+/// Deepest nesting of groups: the compiler of expressions recurses.
+const MAX_NESTING: u32 = 50;
+
 /// A rule matches a whole path; bytes, because file names need not be text.
 fn anchored(pattern: &str) -> String {
     format!("^(?:{pattern})$")
@@ -20,7 +26,8 @@ fn anchored(pattern: &str) -> String {
 /// Says why an expression cannot be used.
 pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
     let build = |text: &str| -> Result<Regex, regex::Error> {
-        RegexBuilder::new(text).unicode(false).size_limit(MAX_COMPILED).build()
+        let mut builder = RegexBuilder::new(text);
+        builder.unicode(false).size_limit(MAX_COMPILED).nest_limit(MAX_NESTING).build()
     };
     // Alone first: `a)(b` is no expression, though it is one inside the anchors.
     build(pattern).and_then(|_| build(&anchored(pattern))).map(|_| ()).map_err(|error| {
@@ -53,8 +60,8 @@ impl Splitter {
             }
             artifacts.push(artifact_name(name, &rule.artifact));
         }
-        let limit = MAX_COMPILED.saturating_mul(patterns.len().max(1));
-        let patterns = RegexSetBuilder::new(patterns).unicode(false).size_limit(limit).build()?;
+        let mut builder = RegexSetBuilder::new(patterns);
+        let patterns = builder.unicode(false).size_limit(MAX_TOGETHER).build()?;
         Ok(Splitter { patterns, owner, artifacts })
     }
 
@@ -120,9 +127,9 @@ impl Definitions {
         chunk: ComponentId,
     ) -> Result<Option<Selection>, regex::Error> {
         let Some(system) = self.get(system).and_then(Component::system) else { return Ok(None) };
-        let Some(splitter) = self.get(chunk).and_then(|component| self.splitter(component)) else {
+        if system.strata.iter().all(|entry| entry.artifacts.is_none()) {
             return Ok(None);
-        };
+        }
         let mut artifacts = HashSet::new();
         for entry in &system.strata {
             let Some(stratum) = self.get(entry.stratum).and_then(Component::stratum) else {
@@ -137,7 +144,9 @@ impl Definitions {
                 )?);
             }
         }
-        Ok(Some(Selection { splitter: splitter?, artifacts }))
+        let splitter =
+            self.get(chunk).and_then(|component| self.splitter(component)).transpose()?;
+        Ok(splitter.map(|splitter| Selection { splitter, artifacts }))
     }
 
     /// The artifacts of `member`'s chunk that a system gets which takes `selection` (`None`: all)

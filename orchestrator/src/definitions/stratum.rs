@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use super::Reading;
 use super::chunk::Origin;
 use super::defaults::split_rules_from;
-use super::model::{Component, ComponentId, Detail, Kind, Member, Stratum};
-use super::problem::Spot;
+use super::model::{Chunk, Component, ComponentId, Detail, Kind, Member, Stratum};
+use super::problem::{Severity, Spot};
 use super::raw::RawEntry;
 use super::resolve::{Loaded, Resolver, check_name, identity};
 use super::split;
@@ -15,10 +16,11 @@ use super::split;
 impl Resolver {
     pub(super) fn stratum(&mut self, file: &mut Loaded) {
         let mut stratum = Stratum::default();
+        let mut known = HashSet::new();
         for (i, item) in file.raw.build_depends.take().unwrap_or_default().iter().enumerate() {
             let spot = file.spot.field("build-depends").item(i).field("morph");
             if let Some(id) = self.reference(&item.morph, Kind::Stratum, &spot)
-                && !stratum.build_depends.contains(&id)
+                && known.insert(id)
             {
                 stratum.build_depends.push(id);
             }
@@ -92,15 +94,21 @@ impl Resolver {
                 let message = format!("the stratum has no artifact `{target}`");
                 let spot = spot.field("artifacts").field(&artifact);
                 let known = context.targets.iter().map(String::as_str);
-                self.problems.misspelt(spot, message, &target, known, "");
+                self.problems.misspelt(spot, message, &target, known);
             }
             artifacts.insert(artifact, target);
         }
-        if context.siblings.insert(name.clone(), id).is_some() {
-            let message = format!("a second chunk `{name}` in this stratum");
-            self.problems.error(spot.clone(), message);
+        match context.siblings.insert(name.clone(), id) {
+            None => Some(Member { chunk: id, artifacts }),
+            Some(earlier) => {
+                let message = format!("a second chunk `{name}` in this stratum");
+                match earlier == id {
+                    true => self.problems.tolerated(spot.clone(), message, None, "they are one"),
+                    false => self.problems.error(spot.clone(), message),
+                }
+                None
+            }
         }
-        Some(Member { chunk: id, artifacts })
     }
 
     /// The chunk that an entry is about: that of its file, or a new one below the stratum's path.
@@ -118,20 +126,25 @@ impl Resolver {
                 let message = "`morph` and `build-system` exclude each other";
                 self.problems.warning(spot.clone(), message);
             }
-            let known = identity(morph)
-                .is_ok_and(|path| self.by_path.contains_key(path) || self.unusable.contains(path));
-            if known || self.version >= 2 {
+            let missing = match identity(morph) {
+                Ok(path) if self.by_path.contains_key(path) || self.is_unusable(path) => None,
+                Ok(path) => Some(path),
+                Err(_) => None,
+            };
+            let strict = self.version >= 2 && self.problems.reading == Reading::Strict;
+            let Some(missing) = missing.filter(|_| !strict) else {
                 return self.reference(morph, Kind::Chunk, &spot);
-            }
+            };
+            let hint = self.similar_file(missing, Kind::Chunk);
             let message = format!("there is no file `{morph}`; the chunk has no instructions");
-            self.problems.warning(spot, message);
-            if let Ok(identity) = identity(morph) {
-                path = identity.to_owned();
-            }
+            self.problems.warning_hint(spot, message, hint);
+            path = missing.to_owned();
         } else {
             if entry.build_system.is_none() && self.version >= 6 {
                 let message = format!("`{name}` has neither `morph` nor `build-system`");
-                self.problems.error_hint(spot.clone(), message, "say `build-system: manual`");
+                let hint = Some("say `build-system: manual`".to_owned());
+                let instead = "how to build it is detected";
+                self.problems.tolerated(spot.clone(), message, hint, instead);
             }
             let file = format!("{path}.morph");
             let known = self.by_path.get(&path).copied();
@@ -141,10 +154,15 @@ impl Resolver {
                 path.push_str(".default");
             }
         }
-        if let Some(id) = self.by_path.get(&path) {
-            return Some(*id);
+        if let Some(id) = self.by_path.get(&path).copied() {
+            let other = self.get(id).map(Component::kind).filter(|kind| *kind != Kind::Chunk);
+            let Some(kind) = other else { return Some(id) };
+            self.problems.error(spot.clone(), format!("`{path}` is a {kind}, not a chunk"));
+            return None;
         }
-        let detail = Detail::Chunk(Box::default());
+        // Only where YBD's way is followed can there be a chunk of which nobody says how to build it.
+        let chunk = Chunk { detected: entry.build_system.is_none(), ..Chunk::default() };
+        let detail = Detail::Chunk(Box::new(chunk));
         let (name, file) = (name.to_owned(), spot.file.clone());
         self.add(Component { path, name, description: None, file, detail })
     }
@@ -171,7 +189,7 @@ impl Resolver {
                 Ahead::Nothing => {
                     let message = format!("the stratum has no chunk `{name}`");
                     let known = context.siblings.keys().map(String::as_str);
-                    self.problems.misspelt(spot, message, name, known, "");
+                    self.problems.misspelt(spot, message, name, known);
                 }
                 Ahead::Later => {
                     let message =
@@ -185,7 +203,8 @@ impl Resolver {
                     let trail = trail
                         .iter()
                         .map(|(from, to, spot)| (spot.clone(), format!("`{from}` needs `{to}`")));
-                    self.problems.error_trail(spot, message, trail.collect());
+                    let trail = trail.collect();
+                    self.problems.with_trail(spot, Severity::Error, message, trail);
                 }
                 Ahead::KnownCycle => {}
             }
@@ -195,25 +214,51 @@ impl Resolver {
 
     /// Gives a chunk its source, once; another entry for it must say the same.
     fn merge_origin(&mut self, id: ComponentId, origin: Origin, spot: &Spot) {
-        if let Some((first, place)) = self.origins.get(&id) {
-            if let Some(field) = first.conflict(&origin) {
-                let message = format!(
-                    "`{}` is described differently in {}: `{field}` is not the same",
-                    self.get(id).map_or("", |c| &c.path),
-                    place.file,
-                );
-                self.problems.error(spot.clone(), message);
+        let mut earlier = None;
+        let (origin, spot) = match self.origins.remove(&id) {
+            None => (origin, spot.clone()),
+            Some((first, place)) => {
+                earlier.clone_from(&first.build_system);
+                let merged = self.agreed(id, first, origin, &place, spot);
+                (merged, place)
             }
-            return;
-        }
-        let kept = origin.clone();
+        };
         if let Some(chunk) = self.chunk_mut(id) {
-            chunk.source = origin.source;
-            chunk.build_mode = origin.build_mode;
-            chunk.prefix = origin.prefix;
-            chunk.build_system = chunk.build_system.take().or(origin.build_system);
+            chunk.source = origin.source.clone();
+            chunk.build_mode = origin.build_mode.unwrap_or_default();
+            chunk.prefix = origin.prefix.clone();
+            // What the chunk's own file says counts before what any entry does.
+            let own = chunk.build_system.take().filter(|own| Some(own) != earlier.as_ref());
+            chunk.build_system = own.or(origin.build_system.clone());
         }
-        self.origins.insert(id, (kept, spot.clone()));
+        self.origins.insert(id, (origin, spot));
+    }
+
+    /// What two entries for one chunk say together.
+    fn agreed(
+        &mut self,
+        id: ComponentId,
+        first: Origin,
+        other: Origin,
+        place: &Spot,
+        spot: &Spot,
+    ) -> Origin {
+        let Some(field) = first.conflict(&other) else { return first };
+        let message = format!(
+            "`{}` is described differently in {}: `{field}` is not the same",
+            self.get(id).map_or("", |c| &c.path),
+            place.file,
+        );
+        let overlaid = !(first.has_ref() && other.has_ref());
+        let instead = match overlaid {
+            true => "what this entry says wins",
+            false => "the first entry counts",
+        };
+        self.problems.tolerated(spot.clone(), message, None, instead);
+        match overlaid && self.problems.reading == Reading::Compatible {
+            true => first.overlaid(other),
+            false => first,
+        }
     }
 }
 

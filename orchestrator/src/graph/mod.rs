@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod reach;
 mod staging;
 #[cfg(test)]
@@ -20,11 +21,24 @@ use crate::definitions::{BuildMode, Component, ComponentId, Definitions, Detail}
 
 /// Components that need each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("dependency cycle: {}", .0.join(" → "))]
+#[error("dependency cycle: {}", shown(.0))]
 pub struct Cycle(
     /// Paths along the cycle; the first stands again at the end.
     pub Vec<String>,
 );
+
+/// Names of a cycle that one message has.
+const MOST_NAMES: usize = 20;
+
+fn shown(cycle: &[String]) -> String {
+    let more = cycle.len().saturating_sub(MOST_NAMES);
+    match (cycle.get(..MOST_NAMES), cycle.last()) {
+        (Some(first), Some(last)) if more > 1 => {
+            format!("{} → ({} more) → {last}", first.join(" → "), more.saturating_sub(1))
+        }
+        _ => cycle.join(" → "),
+    }
+}
 
 /// Everything that is needed for some targets.
 #[derive(Debug, Clone)]
@@ -67,29 +81,7 @@ fn mode_of(definitions: &Definitions, id: ComponentId) -> Option<BuildMode> {
 impl Graph {
     /// The closure of `targets`.
     pub fn new(definitions: &Definitions, targets: &[ComponentId]) -> Result<Graph, Cycle> {
-        let mut edges = DiGraph::new();
-        let mut nodes = HashMap::new();
-        let mut queue: Vec<ComponentId> = Vec::new();
-        let mut node = |id, edges: &mut DiGraph<ComponentId, ()>, queue: &mut Vec<_>| {
-            *nodes.entry(id).or_insert_with(|| {
-                queue.push(id);
-                edges.add_node(id)
-            })
-        };
-        for &target in targets {
-            node(target, &mut edges, &mut queue);
-        }
-        while let Some(id) = queue.pop() {
-            let from = node(id, &mut edges, &mut queue);
-            let Some(component) = definitions.get(id) else { continue };
-            let unique: HashSet<ComponentId> = direct(component).into_iter().collect();
-            let mut unique: Vec<_> = unique.into_iter().collect();
-            unique.sort();
-            for dependency in unique {
-                let to = node(dependency, &mut edges, &mut queue);
-                edges.add_edge(from, to, ());
-            }
-        }
+        let (edges, nodes) = closure(definitions, targets);
         let order = topological(definitions, &edges)?;
         let mut graph = Graph { edges, nodes, order, rank: HashMap::new() };
         graph.rank = graph.ranks(definitions);
@@ -100,6 +92,28 @@ impl Graph {
     pub fn whole(definitions: &Definitions) -> Result<Graph, Cycle> {
         let all: Vec<_> = definitions.iter().map(|(id, _)| id).collect();
         Graph::new(definitions, &all)
+    }
+
+    /// Cycles anywhere: of each set of components that all need each other, a shortest one through
+    /// some of them.
+    pub fn cycles(definitions: &Definitions) -> Vec<Cycle> {
+        let all: Vec<_> = definitions.iter().map(|(id, _)| id).collect();
+        let (edges, _) = closure(definitions, &all);
+        let name =
+            |node: NodeIndex| edges.node_weight(node).map_or("", |&id| definitions.path_of(id));
+        // Not Tarjan's algorithm, which recurses in petgraph: chains may be long.
+        let sets = petgraph::algo::kosaraju_scc(&edges);
+        let is_cyclic = |set: &Vec<NodeIndex>| match set.as_slice() {
+            [single] => edges.contains_edge(*single, *single),
+            _ => true,
+        };
+        let cycles = sets
+            .into_iter()
+            .filter(is_cyclic)
+            .filter_map(|set| shortest_cycle(&edges, &set.into_iter().collect(), name).map(Cycle));
+        let mut cycles: Vec<Cycle> = cycles.collect();
+        cycles.sort_by(|a, b| a.0.cmp(&b.0));
+        cycles
     }
 
     /// All components, each after what it is built from; ties by path, bytewise.
@@ -213,6 +227,37 @@ impl Graph {
         }
         ranks
     }
+}
+
+/// Targets and everything that they need, with an edge to each thing that something is built from.
+fn closure(
+    definitions: &Definitions,
+    targets: &[ComponentId],
+) -> (DiGraph<ComponentId, ()>, HashMap<ComponentId, NodeIndex>) {
+    let mut edges = DiGraph::new();
+    let mut nodes = HashMap::new();
+    let mut queue: Vec<ComponentId> = Vec::new();
+    let mut node = |id, edges: &mut DiGraph<ComponentId, ()>, queue: &mut Vec<_>| {
+        *nodes.entry(id).or_insert_with(|| {
+            queue.push(id);
+            edges.add_node(id)
+        })
+    };
+    for &target in targets {
+        node(target, &mut edges, &mut queue);
+    }
+    while let Some(id) = queue.pop() {
+        let from = node(id, &mut edges, &mut queue);
+        let Some(component) = definitions.get(id) else { continue };
+        let unique: HashSet<ComponentId> = direct(component).into_iter().collect();
+        let mut unique: Vec<_> = unique.into_iter().collect();
+        unique.sort();
+        for dependency in unique {
+            let to = node(dependency, &mut edges, &mut queue);
+            edges.add_edge(from, to, ());
+        }
+    }
+    (edges, nodes)
 }
 
 /// Kahn's algorithm with the smallest path first. Nothing here recurses: chains may be long.

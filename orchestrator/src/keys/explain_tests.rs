@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use super::explain::{Past, explain};
 use super::*;
 use crate::definitions::tests::{published, tree};
-use crate::definitions::{Detail, TextFile};
+use crate::definitions::{Detail, Reading, TextFile};
 
 const DEFAULTS: &str =
     "build-systems: {make: {build-commands: [make], install-commands: [make install]}}";
@@ -81,7 +81,7 @@ impl State {
         let mut files = tree("8", &files);
         let text = self.defaults.clone().into_bytes();
         files.defaults = Some(TextFile { path: "DEFAULTS".to_owned(), text });
-        let definitions = Definitions::parse(&files).unwrap();
+        let definitions = Definitions::parse(&files, Reading::Strict).unwrap();
         let graph = Graph::whole(&definitions).unwrap();
         let kit = |_: &Component| self.kit.to_owned();
         let context = KeyContext { arch: Arch::find("x86_64").unwrap(), kit: &kit };

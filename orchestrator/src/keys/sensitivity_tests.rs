@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use super::*;
 use crate::definitions::tests::tree;
 use crate::definitions::{
-    BuildSystem, Chunk, Cluster, ClusterSystem, Defaults, Deployment, Device, Member, Source,
-    SplitRule, StepName, Stratum, Submodule, System, SystemStratum, TextFile,
+    BuildSystem, Chunk, Cluster, ClusterSystem, Defaults, Deployment, Device, Member, Reading,
+    Source, SplitRule, StepName, Stratum, Submodule, System, SystemStratum, TextFile,
 };
 
 const DEFAULTS: &str = "
@@ -99,7 +99,7 @@ fn definitions(files: &[(&str, String)]) -> Definitions {
     files.defaults = defaults
         .first()
         .map(|(path, text)| TextFile { path: (*path).to_owned(), text: text.clone().into() });
-    Definitions::parse(&files).unwrap_or_else(|problems| panic!("{problems}"))
+    Definitions::parse(&files, Reading::Strict).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn digests(definitions: &Definitions, tree: &str, time: i64, kit: &str) -> Vec<String> {
@@ -151,7 +151,7 @@ fn model() -> Vec<&'static str> {
     fields! {
         Component { path, name, description, file, detail }
         Chunk {
-            source, build_system, build_mode, prefix, max_jobs, steps, build_depends, products,
+            source, build_system, detected, build_mode, prefix, max_jobs, steps, build_depends, products,
             integration, devices,
         }
         Source { repo, reference, unpetrify_ref, sha, sha256, patches, submodules }
@@ -272,9 +272,9 @@ const ROWS: &[Row] = &[
     row("Defaults.stratum_rules", "DEFAULTS", "'.*-bins'", "'.*-libs'", "core top sys all"),
 ];
 
-/// Fields that other tests are about: lists of steps below, and the architecture, for which no two
-/// systems share a key.
-const ELSEWHERE: [&str; 3] = ["Chunk.steps", "BuildSystem.steps", "System.arch"];
+/// Fields that other tests are about: lists of steps and detection below, and the architecture, for
+/// which no two systems share a key.
+const ELSEWHERE: [&str; 4] = ["Chunk.detected", "Chunk.steps", "BuildSystem.steps", "System.arch"];
 
 #[test]
 fn every_field_of_the_model_has_a_row() {
@@ -324,6 +324,27 @@ fn each_list_of_steps_of_a_build_system_changes_the_keys_of_those_that_use_it() 
         let expected = if name == StepName::Strip { NOTHING } else { FROM_MAKER };
         assert_eq!(found, expected, "{field}");
     }
+}
+
+#[test]
+fn the_key_of_a_chunk_that_is_detected_covers_what_detection_depends_on() {
+    let digest = |indicator: &str, entry: &str| {
+        let stratum = format!("name: s\nkind: stratum\nchunks: [{entry}]\n");
+        let mut files = tree("8", &[("s.morph", &stratum)]);
+        let text = format!("build-systems: {{make: {{indicators: [{indicator}]}}}}\n").into();
+        files.defaults = Some(TextFile { path: "DEFAULTS".to_owned(), text });
+        let definitions = Definitions::parse(&files, Reading::Compatible).unwrap();
+        let graph = Graph::whole(&definitions).unwrap();
+        let context =
+            KeyContext { arch: Arch::find("x86_64").unwrap(), kit: &|_| "kit".to_owned() };
+        let none = |_: &Component| Err::<SourceIdentity, _>("no chunk has a source");
+        let keys = Keys::compute(&definitions, &graph, &context, none).unwrap();
+        keys.key(definitions.find("s/x").unwrap()).unwrap().digest.to_string()
+    };
+    let (detected, named) = ("{name: x}", "{name: x, build-system: manual}");
+    assert_ne!(digest("Makefile", detected), digest("GNUmakefile", detected));
+    assert_eq!(digest("Makefile", named), digest("GNUmakefile", named));
+    assert_ne!(digest("Makefile", detected), digest("Makefile", named));
 }
 
 #[test]

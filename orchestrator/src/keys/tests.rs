@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::definitions::tests::{parse, published};
-use crate::definitions::{Files, TextFile};
+use crate::definitions::{Files, Reading, TextFile};
 
 const X86_64: &str = "x86_64";
 
@@ -272,8 +272,9 @@ fn detection_covers_the_recipes() {
             version: Some(file("VERSION", "version: 5")),
             defaults: Some(file("DEFAULTS", defaults)),
             definitions: vec![file("s.morph", stratum)],
+            unreadable: Vec::new(),
         };
-        let definitions = Definitions::parse(&files).unwrap();
+        let definitions = Definitions::parse(&files, Reading::Strict).unwrap();
         let keys = compute(&definitions);
         keys.key(definitions.find("s/c").unwrap()).unwrap().digest
     };

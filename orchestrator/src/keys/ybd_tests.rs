@@ -3,8 +3,8 @@ use std::convert::Infallible;
 use super::inputs::Digest;
 use super::ybd::{Record, Version, keys};
 use super::*;
-use crate::definitions::TextFile;
 use crate::definitions::tests::tree;
+use crate::definitions::{Reading, TextFile};
 
 const TREE: &str = "907939e111269d9cf548e43f7d23da36d0b62bef";
 
@@ -78,7 +78,7 @@ fn record(files: &[(&str, &str)], defaults: Option<&str>, path: &str, version: u
     let mut files = tree("8", files);
     files.defaults = defaults
         .map(|text| TextFile { path: "DEFAULTS".to_owned(), text: text.as_bytes().to_vec() });
-    let definitions = Definitions::parse(&files).unwrap();
+    let definitions = Definitions::parse(&files, Reading::Strict).unwrap();
     let graph = Graph::whole(&definitions).unwrap();
     let arch = Arch::find("x86_64").unwrap();
     let tree = |_: &Component| Ok::<_, Infallible>(TREE.to_owned());

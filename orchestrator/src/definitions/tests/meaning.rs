@@ -51,15 +51,16 @@ chunks:
 #[test]
 fn every_published_file_is_read_alike_by_both_readers() {
     let Some(directory) = super::published::directory() else { return };
-    let files = load::read_files(&directory).unwrap();
+    let files = load::read_files(&directory);
     let mut compared = 0;
     for file in &files.definitions {
         let text = std::str::from_utf8(&file.text).unwrap();
         if text.contains("<<") || text.contains("kind: cluster") {
             continue;
         }
-        let fast: raw::RawFile = yaml::read(&file.path, text).unwrap();
-        let exact: raw::RawFile = yaml::read_exact(&file.path, text).unwrap();
+        let mut problems = problem::Collector::default();
+        let fast: raw::RawFile = yaml::read(&file.path, text, &mut problems).unwrap();
+        let exact: raw::RawFile = yaml::read_exact(&file.path, text, &mut problems).unwrap();
         assert_eq!(format!("{fast:?}"), format!("{exact:?}"), "{}", file.path);
         compared += 1;
     }
@@ -149,7 +150,9 @@ fn steps_come_in_their_order_with_defaults_filled_in() {
 #[test]
 fn an_old_chunk_without_a_build_system_is_detected() {
     let text = "name: c\nkind: chunk\n";
-    let definitions = |version| Definitions::parse(&tree(version, &[("c.morph", text)])).unwrap();
+    let definitions = |version| {
+        Definitions::parse(&tree(version, &[("c.morph", text)]), Reading::Strict).unwrap()
+    };
     let old = definitions("5");
     let chunk = chunk_of(&old, "c");
     assert_eq!(old.build_system(&chunk), BuildSystemChoice::Detect);
@@ -166,7 +169,7 @@ fn sections_missing_in_defaults_are_ours_as_a_whole() {
     let mut files = tree("8", &[("c.morph", "name: c\nkind: chunk\nbuild-system: mine\n")]);
     let text = "build-systems: {mine: {build-commands: [mine], strip-commands: [x]}}\ncpus: {}\n";
     files.defaults = Some(TextFile { path: "DEFAULTS".into(), text: text.into() });
-    let definitions = Definitions::parse(&files).unwrap();
+    let definitions = Definitions::parse(&files, Reading::Strict).unwrap();
     assert_eq!(definitions.defaults.build_systems.len(), 1);
     assert_eq!(definitions.defaults.chunk_rules, Defaults::default().chunk_rules);
     let plan = definitions.plan(&chunk_of(&definitions, "c"), &[]);
@@ -410,9 +413,10 @@ fn files_are_read_in_byte_order_without_hidden_directories() {
         std::fs::write(path, "name: x\nkind: chunk\n").unwrap();
     }
     std::fs::write(directory.path().join("a/notes.txt"), "no").unwrap();
-    let files = load::read_files(directory.path()).unwrap();
+    let files = load::read_files(directory.path());
     let names: Vec<_> = files.definitions.iter().map(|f| f.path.as_str()).collect();
     assert_eq!(names, ["b.morph", "a/b.morph", "a/z.morph", "a-b/z.morph", "a/c/d.morph"]);
-    let missing = load::load(&directory.path().join("nowhere")).unwrap_err().to_string();
+    let missing =
+        load::load(&directory.path().join("nowhere"), Reading::Strict).unwrap_err().to_string();
     assert!(missing.starts_with(".: error: the directory cannot be read:"), "{missing}");
 }

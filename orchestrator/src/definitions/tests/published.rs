@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::super::{Definitions, Kind, Problems, load};
+use super::super::{Definitions, Kind, Problems, Reading, Severity, load};
+use crate::graph::check::check;
 
 /// The directory with the published definitions; says so when there is none.
 pub(crate) fn directory() -> Option<PathBuf> {
@@ -21,10 +22,23 @@ pub(crate) fn directory() -> Option<PathBuf> {
 }
 
 pub(crate) fn definitions() -> Option<Definitions> {
-    let loaded = load::load(&directory()?);
+    let loaded = load::load(&directory()?, Reading::Strict);
     Some(loaded.unwrap_or_else(|Problems(all)| {
         panic!("{}", all.iter().map(|p| format!("{p}\n")).collect::<String>())
     }))
+}
+
+#[test]
+fn the_published_tree_has_nothing_wrong() {
+    let Some(directory) = directory() else { return };
+    let files = load::read_files(&directory);
+    let told = |unused| {
+        let problems = check(&files, Reading::Strict, unused).problems;
+        assert!(problems.iter().all(|p| p.severity == Severity::Warning), "{problems:?}");
+        problems.len()
+    };
+    // As another program has counted.
+    assert_eq!(told(true) - told(false), 6, "files of chunks that no stratum has");
 }
 
 #[test]

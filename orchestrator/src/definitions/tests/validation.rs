@@ -1,6 +1,6 @@
 //! Every row of the table of problems: what is said, and where.
 
-use super::super::{Definitions, Files, Problem, Severity, TextFile};
+use super::super::{Definitions, Files, Problem, Reading, Severity, TextFile};
 use super::{parse, tree};
 
 fn shown(result: Result<Definitions, super::Problems>) -> Vec<String> {
@@ -61,7 +61,7 @@ fn yaml_itself() {
     let text = TextFile { path: "c.morph".into(), text: b"name: c\nkind: \xff".to_vec() };
     let files = Files { definitions: vec![text], ..Files::default() };
     let expected = ["c.morph:2:7: error: the file is not UTF-8 here"];
-    assert_eq!(shown(Definitions::parse(&files)), expected);
+    assert_eq!(shown(Definitions::parse(&files, Reading::Strict)), expected);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_file_with_errors_is_not_a_missing_file() {
     let system = "name: y\nkind: system\narch: x86_64\nstrata: [{morph: t.morph}]\n";
     let of = |version, a: &str, t: &str| {
         let files = [("a.morph", a), ("t.morph", t), ("y.morph", system)];
-        shown(Definitions::parse(&tree(version, &files)))
+        shown(Definitions::parse(&tree(version, &files), Reading::Strict))
     };
     let good = "name: a\nkind: chunk\n";
     assert_eq!(of("8", good, stratum), [""; 0]);
@@ -127,7 +127,7 @@ fn build_systems_of_a_defaults_file_with_errors_are_not_unknown() {
     let text = "build-systems: {mine: {build-commands: [make]}}\nsplit-rules: 7\n";
     files.defaults = Some(TextFile { path: "DEFAULTS".into(), text: text.into() });
     assert_eq!(
-        shown(Definitions::parse(&files)),
+        shown(Definitions::parse(&files, Reading::Strict)),
         ["DEFAULTS:2:14: error: expected a mapping, found the text `7`"]
     );
 }
@@ -401,7 +401,8 @@ fn systems_and_clusters() {
 
 #[test]
 fn versions() {
-    let parse = |version| shown(Definitions::parse(&tree(version, &[("c.morph", CHUNK)])));
+    let parse =
+        |version| shown(Definitions::parse(&tree(version, &[("c.morph", CHUNK)]), Reading::Strict));
     assert_eq!(parse("0"), [""; 0]);
     assert_eq!(
         parse("9"),
@@ -413,7 +414,8 @@ fn versions() {
     );
     let old =
         "name: s\nkind: stratum\nchunks: [{name: x, morph: x.morph, repo: r, ref: a}, {name: y}]\n";
-    let at = |version| shown(Definitions::parse(&tree(version, &[("s.morph", old)])));
+    let at =
+        |version| shown(Definitions::parse(&tree(version, &[("s.morph", old)]), Reading::Strict));
     assert_eq!(
         at("1"),
         ["s.morph:3:27: warning: there is no file `x.morph`; the chunk has no instructions"]
@@ -443,7 +445,7 @@ fn defaults_are_checked() {
     let text = "build-systems:\n  x:\n    build-comands: [make]\nsplit-rules:\n  chunk:\n  - \
                 artifact: -a\n    include: ['[']\n";
     files.defaults = Some(TextFile { path: "DEFAULTS".into(), text: text.into() });
-    let all = shown(Definitions::parse(&files));
+    let all = shown(Definitions::parse(&files, Reading::Strict));
     assert_eq!(
         all[0],
         "DEFAULTS:3:20: error: a build system has no field `build-comands` (did you mean \
