@@ -3,5 +3,6 @@
 
 pub mod archive;
 pub mod control;
+pub mod definitions;
 pub mod index;
 mod layer;
