@@ -63,8 +63,24 @@ gcc -O2 -fstack-protector-strong -c a.c -o protected.o
 gcc -O2 -S a.c -o a.s
 g++ -O2 -c b.cpp -o b.o
 g++ -O1 -g -std=c++17 -c b.cpp -o b17.o
-# Columns of declarations in debug information differ (docs/compile-service.md).
-strip -g debug.o b17.o
+# Columns in debug information differ, and nothing else (docs/compile-service.md).
+for name in debug b17; do
+    readelf -W --debug-dump=info $name.o | sed -e '/_column  *:/d' -e 's/<[0-9a-f]*>//g' > $name.info
+    readelf -W --debug-dump=decodedline $name.o | awk '{ print $1, $2 }' | sort -u > $name.lines
+    test $(wc -l < $name.info) -gt 100
+    test $(wc -l < $name.lines) -gt 10
+    strip -g $name.o
+done
+# What would not be the same is not compiled by the host.
+cat > location.cpp <<'END'
+#include <source_location>
+#define HERE std::source_location::current(  )
+unsigned column() { return   HERE  .column(); }
+END
+gcc -O0 -fsanitize=undefined -c a.c -o checked.o
+gcc -O0 -g -P -c a.c -o unmarked.o
+gcc -O0 -g -fno-working-directory -c a.c -o elsewhere.o
+g++ -O2 -std=c++20 -c location.cpp -o location.o
 # Programs that know no large files, as all are by default where a long has 32 bits, want small inode numbers.
 cat > stat.c <<'END'
 #include <dirent.h>
@@ -85,7 +101,7 @@ END
 gcc stat.c -o stat
 ./stat
 mkdir -p "$DESTDIR/objects"
-cp *.o *.s "$DESTDIR/objects/"
+cp *.o *.s *.info *.lines "$DESTDIR/objects/"
 cd "$DESTDIR/objects" && sha256sum * > ../sums
 "#;
 
@@ -106,8 +122,43 @@ fn the_host_makes_the_objects_that_the_guest_makes() {
         cat.args(["cat", &name, "/sums", "--arch", &guest_arch(), "--definitions"]);
         sums.push(run(cat.arg(&definitions)).ok().stdout);
     }
-    assert_eq!(sums[0].lines().count(), 7, "{}", sums[0]);
+    assert_eq!(sums[0].lines().count(), 15, "{}", sums[0]);
     assert_eq!(sums[0], sums[1], "compiled by the guest, and by the host");
+}
+
+/// A second after a source that only the guest can compile, the host is asked again.
+const FAILING: &str = r#"
+cat > comment.c <<'END'
+int f(int a) { switch (a) { case 1: a++; /* fall through */ case 2: a++; } return a; }
+END
+cat > macro.c <<'END'
+#include <stddef.h>
+#define NONNULL(p) ((p) != NULL)
+int f(void) { char a[4]; return NONNULL(a); }
+END
+echo 'int x = ;' > bad.c
+gcc -Wextra -Werror -c comment.c > said 2>&1
+sleep 2
+gcc -Wall -Werror -c macro.c >> said 2>&1
+test ! -s said
+sleep 2
+if gcc -c bad.c 2> said; then exit 1; fi
+test "$(grep -c 'bad.c:1:9: error' said)" = 1
+if grep distcc said; then exit 1; fi
+mkdir -p "$DESTDIR"
+"#;
+
+#[test]
+fn what_fails_on_the_host_is_tried_by_the_guest() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("failing");
+    let definitions = tree(&scratch, &[(&name, &[], FAILING)]);
+    let said = build(&definitions, &name, "distcc");
+    assert!(said.contains("0 of 3 jobs compiled by the host"), "{said}");
+    assert!(said.contains("3 by the guest: failed on the host"), "{said}");
 }
 
 /// One source that takes the host a second or more, six times at once.

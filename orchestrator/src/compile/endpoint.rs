@@ -98,8 +98,8 @@ pub enum Refused {
     Differs(String),
     #[error("an assembler statement reads a file, which only the guest has")]
     ReadsFiles,
-    #[error("a source with assembler statements does not compile here")]
-    FailedAssembly,
+    #[error("the source asks for columns, which only the guest's text has")]
+    AsksForColumns,
     #[error("the compiler was stopped: {0}")]
     Stopped(&'static str),
     #[error("{doing}: {source}")]
@@ -150,8 +150,9 @@ pub fn serve(
         Ok(done) => JobRecord {
             seconds: done.took.as_secs_f64(),
             cpu_seconds,
-            by: Some(done.by.clone()),
-            refused: None,
+            by: done.by.clone(),
+            // The client's answer to a failure is to try by itself.
+            refused: done.by.is_none().then(|| "failed on the host".to_owned()),
         },
         Err(refused) if refused.is_hang_up() => return result.map(drop),
         Err(refused) => {
@@ -174,10 +175,10 @@ struct Accepted<'a> {
     deadline: Instant,
 }
 
-/// How long the compiler ran, a client connecting before it preprocesses; and where.
+/// How long the compiler ran, a client connecting before it preprocesses; and where, if it succeeded.
 struct Done {
     took: Duration,
-    by: String,
+    by: Option<String>,
 }
 
 fn serve_job(
@@ -202,7 +203,7 @@ fn serve_job(
     }
     respond(output, job.deadline, job.directory.path(), status)
         .map_err(host("cannot answer the client"))?;
-    Ok(Done { took, by })
+    Ok(Done { took, by: (status == 0).then_some(by) })
 }
 
 fn host(doing: &'static str) -> impl Fn(io::Error) -> Refused {
@@ -247,6 +248,9 @@ fn accept<'a>(input: BorrowedFd<'a>, settings: &'a Settings) -> Result<Accepted<
     if source::reads_files(&path).map_err(host("cannot read the input"))? {
         return Err(Refused::ReadsFiles);
     }
+    if source::asks_for_columns(&path).map_err(host("cannot read the input"))? {
+        return Err(Refused::AsksForColumns);
+    }
     let said =
         source::says_one_of(&path, &compiler.differs).map_err(host("cannot read the input"))?;
     if said {
@@ -272,14 +276,6 @@ impl Accepted<'_> {
     fn compile_here(&self) -> Result<u32, Refused> {
         match self.run(&self.source_name())? {
             Outcome::Stopped(reason) => Err(Refused::Stopped(reason)),
-            // Such a failure may be that of a path that means nothing here: the guest says what it is.
-            Outcome::Exited(status)
-                if status != 0
-                    && source::has_assembly(&self.source())
-                        .map_err(host("cannot read the input"))? =>
-            {
-                Err(Refused::FailedAssembly)
-            }
             Outcome::Exited(status) => Ok(status),
         }
     }

@@ -127,9 +127,9 @@ const PREPROCESSOR_WITH_ARGUMENT: &[&str] = &[
     "-iwithprefixbefore",
 ];
 
+/// `-P` is not among them: without line markers the compiler knows neither files nor lines.
 fn is_preprocessor_option(text: &str) -> bool {
-    let exact =
-        ["-MD", "-MMD", "-MG", "-MP", "-P", "-C", "-CC", "-nostdinc", "-nostdinc++", "-undef"];
+    let exact = ["-MD", "-MMD", "-MG", "-MP", "-C", "-CC", "-nostdinc", "-nostdinc++", "-undef"];
     let prefixes = [
         "-D",
         "-I",
@@ -225,8 +225,9 @@ fn is_allowed_for_assembler(option: &str) -> bool {
             .is_some_and(|kind| ["none", "zlib", "zlib-gabi"].contains(&kind))
 }
 
-/// Options that write beside the output, read other files or run other code. The features with a
-/// value are an allow-list, so only the names without one need to be here.
+/// Options that write beside the output, read other files or run other code, or take something from
+/// where the compiler runs (`-fno-working-directory`: the directory in debug information). The
+/// features with a value are an allow-list, so only the names without one need to be here.
 const REFUSED_FEATURES: &[&str] = &[
     "auto-profile",
     "aux-info",
@@ -251,9 +252,11 @@ const REFUSED_FEATURES: &[&str] = &[
     "test-coverage",
     "wpa",
     "no-preprocessed",
+    "no-working-directory",
     "checking",
 ];
 
+/// `sanitize` is not among them: checks tell columns, which preprocessing changes.
 const FEATURES_WITH_VALUE: &[&str] = &[
     "abi-version",
     "abi-compat-version",
@@ -291,7 +294,6 @@ const FEATURES_WITH_VALUE: &[&str] = &[
     "patchable-function-entry",
     "parloops",
     "random-seed",
-    "sanitize",
     "sanitize-recover",
     "sched-stalled-insns",
     "sched-stalled-insns-dep",
@@ -432,6 +434,9 @@ mod tests {
             "-M",
             "-fmodules-ts",
             "-fsanitize=/x",
+            "-fsanitize=undefined",
+            "-fno-working-directory",
+            "-P",
             "-fmodule-mapper=|sh",
             "-fpreprocessed",
             "-no-canonical-prefixes",

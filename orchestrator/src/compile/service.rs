@@ -166,11 +166,10 @@ impl CompileService {
             ("DISTCC_HOSTS", hosts()),
             // Memory of the guest: times must be by its own clock, or the back-off never ends.
             ("DISTCC_DIR", "/dev/shm".into()),
-            // A refused job is compiled in the guest, quietly: configure reads warnings as failures.
+            // What is refused, or fails on the host, is compiled in the guest, quietly: configure reads
+            // warnings as failures.
             ("DISTCC_FALLBACK", "1".into()),
             ("DISTCC_LOG", "/dev/null".into()),
-            // A probe that is meant to fail must neither fail twice nor put the host out of use.
-            ("DISTCC_SKIP_LOCAL_RETRY", "1".into()),
             // Seconds without the host after a refusal. With 0, distcc 3.4 asks again for ever.
             ("DISTCC_BACKOFF_PERIOD", "1".into()),
             ("DISTCC_PAUSE_TIME_MSEC", "10".into()),
