@@ -181,13 +181,16 @@ fn a_qemu_without_the_machine_is_told() {
     let scratch = Scratch::new();
     let name = outcrop_tests::definitions::fresh_name("no-machine");
     let definitions = outcrop_tests::definitions::tree(&scratch, &[(&name, &[], "true")]);
-    // QEMU's own words, which it says where a machine is not compiled in.
-    let script = "#!/bin/sh\ncase \"$*\" in *help*) exit 0 ;; esac\n\
-                  exec /usr/bin/qemu-system-x86_64 \"$@\" -machine pc-of-another-world\n";
+    // As where the machine is not compiled in.
+    let script = "#!/bin/sh\n/usr/bin/qemu-system-x86_64 \"$@\" | grep -v '^pc '\n";
     let qemu = scratch.file("bin/qemu-system-x86_64", script);
     run(as_user("chmod").arg("755").arg(&qemu)).ok();
     let mut build = outcrop();
     let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", scratch.join("bin").display());
-    build.env("PATH", path).args(["build", &name, "--arch", "x86_64", "--definitions"]);
-    run(build.arg(&definitions)).fails(1).says("unsupported machine type");
+    build.env("PATH", &path).args(["build", &name, "--arch", "x86_64", "--definitions"]);
+    let said = run(build.arg(&definitions)).fails(3);
+    said.says("qemu-system-x86_64 has no machine type pc").says("install Debian's qemu-system-x86");
+    let mut doctor = outcrop();
+    let said = run(doctor.env("PATH", path).args(["doctor", "--arch", "x86_64"])).fails(3);
+    assert!(said.stdout.contains("MISSING  qemu-system-x86_64: "), "{}", said.stdout);
 }

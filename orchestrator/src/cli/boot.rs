@@ -11,7 +11,9 @@ use outcrop_fs::archive::compression::Compression;
 
 use crate::config::GUEST_MEMORY;
 use crate::export::Format;
-use crate::guest::{BootOptions, Disk, boot_command, boot_interactive, has_terminal};
+use crate::guest::{
+    BootOptions, Disk, boot_command, boot_interactive, check_machine, has_terminal,
+};
 use crate::kit::{Kit, Kits, cpio, find_agent};
 use crate::output;
 
@@ -117,6 +119,7 @@ async fn options(
     kit: &Kit,
     image: &Path,
 ) -> CommandResult<BootOptions> {
+    check_machine(&kit.architecture().qemu).await?;
     let accelerator = guests::accelerator(context, kit).await?.accelerator;
     let kind = recognise(image)?;
     let (initramfs, disk, init) = match kind {

@@ -8,7 +8,7 @@ use outcrop_fs::transport::fusermount;
 
 use crate::compile::CompileService;
 use crate::export::find_program;
-use crate::guest::Accelerator;
+use crate::guest::{Accelerator, GuestError, check_machine};
 use crate::kit::{Architecture, Kit, Kits, find_agent};
 use crate::output;
 
@@ -115,19 +115,29 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
     let architecture = match Architecture::by_name(&arguments.arch) {
         Ok(architecture) => architecture,
         Err(error) => {
+            let error = CommandError::from(error);
             return vec![Finding::new(
                 format!("architecture {}", arguments.arch),
                 Need::Must,
-                Err(error.to_string()),
-                "choose another one",
+                Err(error.message),
+                error.hint.as_deref().unwrap_or("choose another one"),
             )];
         }
     };
-    let qemu = &architecture.qemu.binary;
+    let qemu =
+        runtime().and_then(|runtime| match runtime.block_on(check_machine(&architecture.qemu)) {
+            Err(GuestError::QemuMissing { .. }) => Err(CommandError::host("not installed")),
+            result => result.map_err(CommandError::from),
+        });
     let agent = find_agent(&architecture.name).map(drop).map_err(|error| error.to_string());
     let has_agent = agent.is_ok();
     let mut findings = vec![
-        on_path(qemu, Need::Must, &format!("apt install {}", architecture.qemu.package)),
+        Finding::new(
+            &architecture.qemu.binary,
+            Need::Must,
+            qemu.map_err(|error| error.message),
+            &format!("apt install {}", architecture.qemu.package),
+        ),
         Finding::new(
             "the agent",
             Need::Must,
@@ -162,13 +172,23 @@ fn with_kit(context: &Context, arch: &str, has_agent: bool) -> Vec<Finding> {
     if has_agent {
         findings.extend(in_guests(context, &kit));
     }
-    let compile = CompileService::probe(&kit).map(drop).map_err(|error| error.to_string());
-    findings.push(Finding::new(
-        "the host compiles for guests",
-        Need::May,
-        compile,
-        "install the compiler of the kit's version; scripts/setup ARCH does, for Debian 12's",
-    ));
+    findings.extend(compilers(&kit));
+    findings
+}
+
+fn compilers(kit: &Kit) -> Vec<Finding> {
+    const REMEDY: &str = "guests compile by themselves without it, many times slower; the compiler \
+                          comes from the Debian release that the kit is of (`scripts/setup ARCH` \
+                          installs Debian 12's)";
+    let (c, cxx) = match CompileService::probe(kit) {
+        Ok(service) => (Ok(()), service.without_cxx().map(ToString::to_string)),
+        Err(error) => (Err(error.to_string()), None),
+    };
+    let mut findings = vec![Finding::new("the host compiles for guests", Need::May, c, REMEDY)];
+    if let Some(missing) = cxx {
+        let what = "the host compiles C++ for guests";
+        findings.push(Finding::new(what, Need::May, Err(missing), REMEDY));
+    }
     findings
 }
 

@@ -7,8 +7,8 @@ use crate::build::workshop::Workshop;
 use crate::compile::{CompileChoice, CompileService, Server, Unavailable};
 use crate::config::Config;
 use crate::guest::{
-    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, probe_kvm,
-    probe_virtiofs,
+    Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, check_machine,
+    probe_kvm, probe_virtiofs,
 };
 use crate::kit::{Kit, find_agent};
 
@@ -122,11 +122,18 @@ pub async fn workshop(
     wishes: GuestWishes,
 ) -> CommandResult<Workshop> {
     kit.check()?;
+    check_machine(&kit.architecture().qemu).await?;
     let agent = find_agent(&kit.architecture().name)?;
     let verdict = accelerator(context, &kit).await?;
     let mut notices = Vec::new();
     let (compile, compile_notice) = compiles(wishes.compile, || {
         let mut service = CompileService::probe(&kit)?;
+        if let Some(why) = service.without_cxx() {
+            if wishes.compile == CompileChoice::Distcc {
+                return Err(why.clone());
+            }
+            notices.push(format!("guests compile C++ by themselves, which is slower: {why}"));
+        }
         let locks = context.store.root().join("locks");
         notices.extend(service.use_servers(wishes.servers, locks)?);
         Ok(service)
@@ -152,7 +159,9 @@ pub async fn workshop(
 impl From<GuestError> for CommandError {
     fn from(error: GuestError) -> Self {
         match error {
-            GuestError::QemuMissing { .. } => CommandError::host(error.to_string()),
+            GuestError::QemuMissing { .. } | GuestError::NoMachine { .. } => {
+                CommandError::host(error.to_string())
+            }
             error => CommandError::build(error.to_string()),
         }
     }

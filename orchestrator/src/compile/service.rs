@@ -68,6 +68,7 @@ impl Unavailable {
 pub struct CompileService {
     compilers: Vec<Compiler>,
     assembler: PathBuf,
+    without_cxx: Option<Unavailable>,
     farm: Farm,
 }
 
@@ -81,13 +82,11 @@ impl CompileService {
         let series = package.name.trim_start_matches("gcc-");
         let gcc = checked_compiler(architecture, package)?;
         check_assembler(lock, architecture)?;
-        let cxx = match lock.package(&format!("g++-{series}")) {
-            Some(package) => match checked_compiler(architecture, package) {
-                // Those who build C alone need none.
-                Err(Unavailable::NoCompiler { .. }) => None,
-                checked => Some(checked?),
-            },
-            None => None,
+        let cxx = lock.package(&format!("g++-{series}"));
+        let (cxx, without_cxx) = match cxx.map(|package| checked_compiler(architecture, package)) {
+            // Those who build C alone need none.
+            Some(Err(missing @ Unavailable::NoCompiler { .. })) => (None, Some(missing)),
+            checked => (checked.transpose()?, None),
         };
         let compilers = compiler_names(architecture, &lock.packages)
             .into_iter()
@@ -97,7 +96,12 @@ impl CompileService {
             })
             .collect();
         let assembler = PathBuf::from(format!("/usr/bin/{}-as", architecture.triplet));
-        Ok(CompileService { compilers, assembler, farm: Farm::default() })
+        Ok(CompileService { compilers, assembler, without_cxx, farm: Farm::default() })
+    }
+
+    /// What is missing for C++, where that keeps the host from compiling it.
+    pub fn without_cxx(&self) -> Option<&Unavailable> {
+        self.without_cxx.as_ref()
     }
 
     /// Lets distcc servers take what this host has no processor for. `locks`: a directory that all
@@ -146,7 +150,7 @@ impl CompileService {
     #[cfg(test)]
     pub(super) fn of_compilers(compilers: Vec<Compiler>) -> CompileService {
         let assembler = "/usr/bin/as".into();
-        CompileService { compilers, assembler, farm: Farm::default() }
+        CompileService { compilers, assembler, without_cxx: None, farm: Farm::default() }
     }
 
     /// Who else compiles.

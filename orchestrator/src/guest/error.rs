@@ -57,6 +57,12 @@ pub enum GuestError {
         source: std::io::Error,
     },
 
+    #[error(
+        "{program} has no machine type {machine}, which the kit's guests are; install Debian's \
+         {package}, of QEMU 7.2 or later"
+    )]
+    NoMachine { program: String, machine: String, package: String },
+
     #[error("QEMU ended ({status}) while the guest was running{last_words}")]
     QemuEnded { status: String, last_words: LastWords },
 
@@ -81,7 +87,8 @@ pub enum GuestError {
 
     #[error(
         "the agent {build_id} speaks version {theirs} of the control protocol, this program \
-         version {ours}; create the kit again"
+         version {ours}; the agent and the program beside it must be of one version, so make both \
+         again (scripts/build)"
     )]
     Version { build_id: String, theirs: u32, ours: u32 },
 

@@ -30,7 +30,7 @@ pub use error::{GuestError, LastWords};
 pub use kernel::{KernelError, extract_kernel};
 pub use machine::{Guest, GuestOptions, Limits, Timings};
 pub use outcrop_guest::protocol::{Outcome, Program, Stream};
-pub use probe::{KvmVerdict, probe_kvm};
+pub use probe::{KvmVerdict, check_machine, probe_kvm};
 pub use recipe::{Accelerator, QemuRecipe};
 pub use terminal::{TerminalEvent, has_terminal};
 pub use transport::{Transport, TransportChoice, VIRTIOFS_MODULE, probe_virtiofs};

@@ -1,5 +1,5 @@
-//! Whether KVM works here with this kit. `/dev/kvm` may exist and yet hang a stock kernel, so the
-//! only test that counts is to boot one.
+//! What this host's QEMU can do: whether it has a kit's machine, and whether KVM works with the kit.
+//! `/dev/kvm` may exist and yet hang a stock kernel, so the only test that counts is to boot one.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,30 @@ use serde::{Deserialize, Serialize};
 
 use super::error::GuestError;
 use super::machine::{Guest, GuestOptions};
-use super::recipe::Accelerator;
+use super::recipe::{Accelerator, QemuRecipe};
 
 /// A kernel that runs at all under KVM is up in a second or two.
 const LIMIT: Duration = Duration::from_secs(15);
+
+/// Whether QEMU is there, and knows the machine that it is to be.
+pub async fn check_machine(recipe: &QemuRecipe) -> Result<(), GuestError> {
+    let mut qemu = tokio::process::Command::new(&recipe.binary);
+    qemu.args(["-machine", "help"]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = qemu
+        .output()
+        .await
+        .map_err(|source| GuestError::QemuMissing { program: recipe.binary.clone(), source })?;
+    let machine = recipe.machine.split(',').next().unwrap_or_default();
+    let listed = String::from_utf8_lossy(&output.stdout);
+    if listed.lines().any(|line| line.split_whitespace().next() == Some(machine)) {
+        return Ok(());
+    }
+    Err(GuestError::NoMachine {
+        program: recipe.binary.clone(),
+        machine: machine.to_owned(),
+        package: recipe.package.clone(),
+    })
+}
 
 /// The result of a probe, and what it is valid for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +153,22 @@ mod tests {
             kernel_arguments: Vec::new(),
         };
         GuestOptions::new(recipe, "/nonexistent/kernel", "/nonexistent/initramfs")
+    }
+
+    #[tokio::test]
+    async fn a_qemu_that_does_not_list_the_machine_is_told() {
+        let checked = |binary: &str, machine: &str| {
+            let recipe =
+                QemuRecipe { binary: binary.into(), machine: machine.into(), ..broken().recipe };
+            async move { check_machine(&recipe).await }
+        };
+        // A program that lists its own arguments.
+        assert!(checked("echo", "-machine,usb=off").await.is_ok());
+        let error = checked("echo", "virt").await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("echo has no machine type virt") && said.contains("qemu-system-x86"));
+        let error = checked("qemu-system-none", "virt").await.unwrap_err();
+        assert!(matches!(error, GuestError::QemuMissing { .. }), "{error}");
     }
 
     #[tokio::test]
