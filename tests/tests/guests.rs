@@ -423,3 +423,31 @@ fn after_a_killed_orchestrator_the_next_run_works() {
     assert_eq!(inspect("cat", &definitions, &name, "/done").ok().stdout, "done\n");
     run(outcrop().args(["store", "verify"])).ok();
 }
+
+/// What config.guess asks.
+#[test]
+fn programs_are_told_of_the_machine_that_they_are_for() {
+    if !guests_can_run() {
+        return;
+    }
+    let arch = guest_arch();
+    let expected = match arch.as_str() {
+        "armv5l" => "armv8l",
+        "armv7lhf" => "armv7l",
+        "armv8l64" => "aarch64",
+        "ppc64l" => "ppc64le",
+        "x86_32" => "i686",
+        same => same,
+    };
+    let scratch = Scratch::new();
+    let name = fresh_name("machine");
+    let script = "mkdir -p \"$DESTDIR\"; uname -m > \"$DESTDIR/machine\"";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let of_tree = |verb: &str| {
+        let mut command = outcrop();
+        command.args([verb, &name, "--arch", &arch, "--definitions"]).arg(&definitions);
+        command
+    };
+    run(&mut of_tree("build")).ok();
+    assert_eq!(run(of_tree("cat").arg("/machine")).ok().stdout.trim(), expected);
+}

@@ -103,6 +103,7 @@ fn names() -> Names {
         "x86_64" => ("x86_64", "x86_64"),
         "armv8l64" => ("aarch64", "aarch64"),
         "armv7lhf" => ("armhf", "armv7l"),
+        // No agent is there that shows 32 bits to a system that boots.
         "armv5l" => ("arm", "aarch64"),
         "x86_32" => ("i386", "i686"),
         "ppc64l" => ("powerpc64le", "ppc64le"),

@@ -63,6 +63,9 @@ fn serve() -> Result<(), Failure> {
         // Without modules there may be no port either; then the first failure is the one to tell.
         (Err(_), Err(failure)) => return Err(failure),
     };
+    if arguments.flag("outcrop.linux32") {
+        system::see_32_bits().map_err(|e| Failure::new(format!("cannot show 32 bits: {e}")))?;
+    }
     let mut session = Session::start(port)?;
     let end = session.serve();
     if let Err(failure) = &end {

@@ -75,6 +75,12 @@ pub fn load_module(file: &File, compressed: bool) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// uname(2) tells this process and all that it starts of a 32-bit machine.
+pub fn see_32_bits() -> io::Result<()> {
+    // SAFETY: a number goes in and a number comes out.
+    check(unsafe { libc::personality(libc::PER_LINUX32 as libc::c_ulong) }).map(drop)
+}
+
 pub fn change_directory(directory: &File) -> io::Result<()> {
     // SAFETY: an open descriptor.
     check(unsafe { libc::fchdir(directory.as_raw_fd()) }).map(drop)
