@@ -77,8 +77,9 @@ pub fn load_module(file: &File, compressed: bool) -> io::Result<()> {
 
 /// uname(2) tells this process and all that it starts of a 32-bit machine.
 pub fn see_32_bits() -> io::Result<()> {
+    const PER_LINUX32: libc::c_ulong = 8;
     // SAFETY: a number goes in and a number comes out.
-    check(unsafe { libc::personality(libc::PER_LINUX32 as libc::c_ulong) }).map(drop)
+    check(unsafe { libc::personality(PER_LINUX32) }).map(drop)
 }
 
 pub fn change_directory(directory: &File) -> io::Result<()> {
