@@ -28,7 +28,7 @@ const TOOLS: &str = "compile-tools";
 pub enum Unavailable {
     #[error("the kit has no versioned gcc package")]
     NoKitCompiler,
-    #[error("this host has no {program} (install {package})")]
+    #[error("this host has no {program} (install {package}, from the kit's Debian release)")]
     NoCompiler { program: String, package: String },
     #[error(
         "the host's {what} is {host}, the kit's is {kit} (install the kit's version of {package}, \
