@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::endpoint::{Compiler, Limits, Settings, serve};
 use super::farm::Farm;
@@ -77,6 +77,15 @@ impl Bench {
 
     pub fn log(&self) -> String {
         fs::read_to_string(&self.settings.log).unwrap_or_default()
+    }
+
+    /// What the log tells once it has so many jobs: each is noted after its answer.
+    pub fn jobs(&self, wanted: usize) -> JobSummary {
+        let start = Instant::now();
+        while self.log().lines().count() < wanted && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        JobSummary::of(&self.log())
     }
 
     /// A compiler of the test's own.
@@ -304,7 +313,7 @@ fn the_stock_client_gets_the_objects_that_the_compiler_makes_locally() {
         let read = |name: &str| fs::read(work.join(name)).unwrap();
         assert!(read("remote.o") == read("local.o"), "{command}: the objects differ");
     }
-    let jobs = JobSummary::of(&bench.log());
+    let jobs = bench.jobs(2);
     assert_eq!((jobs.sent, jobs.compiled), (2, 2), "{}", bench.log());
     bench.assert_clean();
 }
@@ -346,7 +355,7 @@ fn an_error_in_a_source_is_told_once_and_leaves_the_host_in_use() {
     // No back-off: this one must reach the host.
     let output = distcc(&address, work, false, "gcc -c a.c -o a.o").unwrap();
     assert!(output.status.success(), "{output:?}");
-    let jobs = JobSummary::of(&bench.log());
+    let jobs = bench.jobs(2);
     assert_eq!((jobs.sent, jobs.compiled), (2, 1), "{}", bench.log());
 }
 
@@ -368,7 +377,7 @@ fn what_fails_on_the_host_alone_is_compiled_by_the_client() {
         assert!(output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
         assert!(work.join(source).with_extension("o").exists());
     }
-    let jobs = JobSummary::of(&bench.log());
+    let jobs = bench.jobs(3);
     assert_eq!((jobs.sent, jobs.compiled), (3, 0), "{}", bench.log());
     assert_eq!(jobs.refused["failed on the host"], 3);
     bench.assert_clean();
