@@ -10,7 +10,7 @@ use crate::build::gather::{
 use crate::build::plan::{Inquiry, Plan, Planned, Resolved, Work};
 use crate::build::track::Tracking;
 use crate::config::Config;
-use crate::definitions::{Arch, ComponentId, Definitions, Place, load, nearest};
+use crate::definitions::{Arch, ComponentId, Definitions, FilesAgain, load, nearest};
 use crate::graph::Graph;
 use crate::kit::{self, Architecture, Kit, Kits};
 use crate::output;
@@ -99,9 +99,9 @@ impl Project {
         Ok(gather::graph_of(&self.definitions, &self.directory, &self.target)?)
     }
 
-    /// Where the definitions say that one component needs another or is made of it.
-    pub fn place_of_reference(&self, from: ComponentId, to: ComponentId) -> Option<Place> {
-        load::place_of_reference(&self.directory, &self.definitions, from, to)
+    /// The definitions' files, for finding places in them.
+    pub fn files_again(&self) -> FilesAgain<impl Fn(&str) -> Option<String>> {
+        load::files_again(&self.directory)
     }
 
     /// Fetches what the store lacks of the target's sources.

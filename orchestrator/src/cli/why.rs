@@ -49,9 +49,10 @@ fn show_way(project: &Project, component: &str, json: bool) -> CommandResult {
         let (target, component) = (definitions.path_of(target), definitions.path_of(component));
         return Err(CommandError::build(format!("{target} does not need {component}")));
     };
+    let mut files = project.files_again();
     for step in way.windows(2) {
         let [from, to] = step else { continue };
-        let place = project.place_of_reference(*from, *to);
+        let place = definitions.reference(*from, *to, &mut files);
         let (from, to) = (definitions.path_of(*from), definitions.path_of(*to));
         if json {
             let place = place.filter(|place| place.line > 0);

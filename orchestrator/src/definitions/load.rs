@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::{Problem, Problems, Severity};
 use super::resolve::{Files, TextFile};
-use super::{ComponentId, Definitions, Place, Reading, yaml};
+use super::{Definitions, FilesAgain, Reading, yaml};
 
 /// Most `.morph` files that are read; the largest published tree has 776.
 const MAX_FILES: usize = 200_000;
@@ -23,22 +23,15 @@ pub fn load(directory: &Path, reading: Reading) -> Result<Definitions, Problems>
     Definitions::parse(&read_files(directory), reading)
 }
 
-/// Where it is said that `from` needs `to` or is made of it.
-pub fn place_of_reference(
-    directory: &Path,
-    definitions: &Definitions,
-    from: ComponentId,
-    to: ComponentId,
-) -> Option<Place> {
-    let text = |file: &str| String::from_utf8(read(directory, file).ok()?).ok();
-    definitions.reference(from, to, text)
+/// The files of a definitions directory, for finding places in them.
+pub fn files_again(directory: &Path) -> FilesAgain<impl Fn(&str) -> Option<String>> {
+    FilesAgain::new(move |file: &str| String::from_utf8(read(directory, file).ok()?).ok())
 }
 
 /// The steps of a cycle (paths of components, the first again at the end), each with its place, a
 /// line each.
 pub fn explain_cycle(directory: &Path, definitions: &Definitions, cycle: &[String]) -> String {
-    let text = |file: &str| String::from_utf8(read(directory, file).ok()?).ok();
-    definitions.explain_cycle(cycle, text)
+    definitions.explain_cycle(cycle, &mut files_again(directory))
 }
 
 /// Reads `VERSION`, `DEFAULTS` and every `*.morph` below `directory`, in load order: directories

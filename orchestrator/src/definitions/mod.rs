@@ -45,7 +45,7 @@ pub use model::{
 };
 pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems, Severity};
-pub use reference::Place;
+pub use reference::{FilesAgain, Place};
 pub use resolve::{Files, TextFile};
 pub use select::TargetError;
 pub use split::{Selection, Splitter};

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use super::node::{self, Node};
-use super::problem::{Spot, Step};
+use super::problem::Step;
 use super::resolve::identity;
 use super::{Component, ComponentId, Definitions, Detail};
 
@@ -26,17 +28,38 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// Files that places are looked for in, each read and parsed once.
+pub struct FilesAgain<F> {
+    text: F,
+    parsed: HashMap<String, Option<Node>>,
+}
+
+impl<F: Fn(&str) -> Option<String>> FilesAgain<F> {
+    /// `text` gives the content of a file.
+    pub fn new(text: F) -> Self {
+        FilesAgain { text, parsed: HashMap::new() }
+    }
+
+    fn root(&mut self, file: &str) -> Option<&Node> {
+        if !self.parsed.contains_key(file) {
+            let root = (self.text)(file).and_then(|text| node::parse(&text).root);
+            self.parsed.insert(file.to_owned(), root);
+        }
+        self.parsed.get(file)?.as_ref()
+    }
+}
+
 impl Definitions {
-    /// Where it is said that `from` needs `to` or is made of it. `text` gives the content of a file.
-    pub fn reference(
+    /// Where it is said that `from` needs `to` or is made of it.
+    pub fn reference<F: Fn(&str) -> Option<String>>(
         &self,
         from: ComponentId,
         to: ComponentId,
-        text: impl Fn(&str) -> Option<String>,
+        files: &mut FilesAgain<F>,
     ) -> Option<Place> {
         let (component, target) = (self.get(from)?, self.get(to)?);
         if component.chunk().is_none() {
-            return Some(place(component, &own_steps(component, to), target, &text));
+            return Some(place(component, &own_steps(component, to), target, files));
         }
         // What a chunk needs is said by its entry in a stratum, or by the stratum for all of them.
         let found = self.iter().find_map(|(_, stratum)| {
@@ -46,7 +69,7 @@ impl Definitions {
                 Some(_) => vec![field("chunks"), Step::Item(item), field("build-depends")],
                 None => vec![field("build-depends")],
             };
-            let place = place(stratum, &steps, target, &text);
+            let place = place(stratum, &steps, target, files);
             (place.line > 0).then_some(place)
         });
         let file = component.file.clone();
@@ -59,13 +82,17 @@ const MOST_STEPS: usize = 20;
 
 impl Definitions {
     /// The steps of a cycle (paths of components, the first again at the end), each with its place,
-    /// a line each. `text` gives the content of a file.
-    pub fn explain_cycle(&self, cycle: &[String], text: impl Fn(&str) -> Option<String>) -> String {
+    /// a line each.
+    pub fn explain_cycle<F: Fn(&str) -> Option<String>>(
+        &self,
+        cycle: &[String],
+        files: &mut FilesAgain<F>,
+    ) -> String {
         let mut lines = String::new();
         for step in cycle.windows(2).take(MOST_STEPS) {
             let [from, to] = step else { continue };
             let ids = self.find(from).zip(self.find(to));
-            let place = ids.and_then(|(from, to)| self.reference(from, to, &text));
+            let place = ids.and_then(|(from, to)| self.reference(from, to, files));
             let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
             lines += &format!("\n    {place}`{from}` needs `{to}`");
         }
@@ -94,20 +121,19 @@ fn own_steps(component: &Component, to: ComponentId) -> Vec<Step> {
     }
 }
 
-fn place(
+fn place<F: Fn(&str) -> Option<String>>(
     component: &Component,
     steps: &[Step],
     target: &Component,
-    text: &impl Fn(&str) -> Option<String>,
+    files: &mut FilesAgain<F>,
 ) -> Place {
-    let spot = Spot { file: component.file.clone(), steps: steps.to_vec() };
-    let root = text(&spot.file).and_then(|text| node::parse(&text).root);
-    let found = root.as_ref().filter(|_| !steps.is_empty()).map(|root| {
+    let file = component.file.clone();
+    let found = files.root(&file).filter(|_| !steps.is_empty()).map(|root| {
         let node = root.find(steps);
         item_about(node, target).unwrap_or(node)
     });
     let (line, column) = found.map_or((0, 0), |node| (node.line, node.column));
-    Place { file: spot.file, line, column }
+    Place { file, line, column }
 }
 
 /// The item of a list that names a component: by name, by file, or in its field `morph`.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Graph;
-use crate::definitions::{Definitions, Files, Problem, Reading, Severity};
+use crate::definitions::{Definitions, Files, FilesAgain, Problem, Reading, Severity};
 
 /// Cycles that are told: the place of each step is looked for in the files.
 const MOST_CYCLES: usize = 50;
@@ -25,9 +25,9 @@ pub fn check(files: &Files, reading: Reading, unused: bool) -> Checked {
     let unused = unused && !problems.iter().any(is_error);
     problems.extend(definitions.further_problems(files, unused));
     let texts = files.texts();
-    let text = |file: &str| texts.get(file).map(|&text| text.to_owned());
+    let mut again = FilesAgain::new(|file: &str| texts.get(file).map(|&text| text.to_owned()));
     for cycle in Graph::cycles(&definitions).iter().take(MOST_CYCLES) {
-        problems.push(cycle_problem(&definitions, &cycle.0, cycle.to_string(), text));
+        problems.push(cycle_problem(&definitions, &cycle.0, cycle.to_string(), &mut again));
     }
     // What is said of the whole tree comes last.
     problems.sort_by(|a, b| place(a).cmp(&place(b)));
@@ -43,15 +43,15 @@ fn cycle_problem(
     definitions: &Definitions,
     cycle: &[String],
     message: String,
-    text: impl Fn(&str) -> Option<String>,
+    files: &mut FilesAgain<impl Fn(&str) -> Option<String>>,
 ) -> Problem {
     let first = match cycle {
         [from, to, ..] => definitions.find(from).zip(definitions.find(to)),
         _ => None,
     };
-    let place = first.and_then(|(from, to)| definitions.reference(from, to, &text));
+    let place = first.and_then(|(from, to)| definitions.reference(from, to, files));
     let (file, line, column) =
         place.map_or((".".to_owned(), 0, 0), |place| (place.file, place.line, place.column));
-    let message = format!("{message}{}", definitions.explain_cycle(cycle, text));
+    let message = format!("{message}{}", definitions.explain_cycle(cycle, files));
     Problem { severity: Severity::Error, file, line, column, message, suggestion: None }
 }
