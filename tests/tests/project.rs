@@ -56,6 +56,26 @@ fn the_graph_for_people_for_programs_and_for_graphviz() {
     assert!(dot.starts_with("digraph {\n") && dot.ends_with("}\n"), "{dot}");
     assert!(dot.contains("    \"strata/base\" -> \"strata/base/libc\";\n"), "{dot}");
     sampled.outcrop(&on(&["graph", "sys", "--dot", "--json"])).fails(2);
+    let said = sampled.outcrop(&on(&["ls", "strata/base"])).fails(2);
+    said.says("strata/base is a stratum, which has no artifact of its own");
+}
+
+#[test]
+fn the_tree_of_a_long_chain_ends_early() {
+    let mut stratum = String::from("name: chain\nkind: stratum\nchunks:\n");
+    for number in 0..3000_usize {
+        let before = number.checked_sub(1).map(|before| format!("c{before}")).unwrap_or_default();
+        stratum +=
+            &format!("- {{name: c{number}, build-system: manual, build-depends: [{before}]}}\n");
+    }
+    let sampled = project(&[("chain.morph", &stratum)]);
+    let tree = sampled.outcrop(&on(&["graph", "chain/c2999"])).ok().stdout;
+    assert!(tree.ends_with("… (--list shows what is deeper)\n") && tree.len() < 4_000_000);
+    let list = sampled.outcrop(&on(&["graph", "chain/c2999", "--list"])).ok().stdout;
+    assert_eq!(list.lines().count(), 3000);
+    let way = sampled.outcrop(&on(&["why", "chain/c2999", "chain/c0"])).ok().stdout;
+    assert_eq!(way.lines().count(), 2999);
+    assert!(way.starts_with("chain.morph:3003:"), "{}", &way[..80]);
 }
 
 #[test]
@@ -96,6 +116,13 @@ fn check_tells_everything_for_people_and_for_programs() {
     assert_eq!(lines[1]["file"], "spare.morph");
     assert_eq!(lines[1]["line"], serde_json::Value::Null);
     sampled.shell("rm defs/bad.morph");
+    let odd = "name: odd\nkind: stratum\nchunks:\n\
+               - {name: x, build-system: manual, repo: 'nowhere:x', ref: a}\n";
+    sampled.scratch.file("defs/odd.morph", odd);
+    let said = sampled.outcrop(&on(&["check"])).fails(2);
+    let place = "odd.morph:4:41: error: \"nowhere:x\" is no source: ";
+    assert!(said.stdout.starts_with(place), "{}", said.stdout);
+    sampled.shell("rm defs/odd.morph");
     let said = sampled.outcrop(&on(&["check", "--unused"])).ok();
     assert_eq!(said.stdout, format!("{unnamed}spare.morph: warning: no stratum has this chunk\n"));
     sampled.outcrop(&on(&["check", "--strict"])).fails(2).says("1 error, no warnings");

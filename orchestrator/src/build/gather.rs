@@ -251,6 +251,16 @@ pub fn fetch(
     Err(BuildError::Sources(SourceFailures(failures.collect())))
 }
 
+/// What a definition says of a source, as it is parsed.
+pub fn fields_of(source: &crate::definitions::Source) -> SourceFields<'_> {
+    SourceFields {
+        repo: &source.repo,
+        reference: source.revision(),
+        sha256: source.sha256.as_deref(),
+        patches: source.patches,
+    }
+}
+
 fn resolve_source(
     request: &Request<'_>,
     id: ComponentId,
@@ -259,13 +269,7 @@ fn resolve_source(
     let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
         return Ok(None);
     };
-    let fields = SourceFields {
-        repo: &source.repo,
-        reference: source.revision(),
-        sha256: source.sha256.as_deref(),
-        patches: source.patches,
-    };
-    let spec = SourceSpec::parse(fields, request.aliases, request.directory)?;
+    let spec = SourceSpec::parse(fields_of(source), request.aliases, request.directory)?;
     let component = component.path.as_str();
     let fetched = Cell::new(false);
     let progress = |progress: Progress<'_>| {

@@ -1,10 +1,13 @@
 //! `outcrop check`: everything that is wrong with definitions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::definitions::{Problem, Severity};
+use crate::build::gather::fields_of;
+use crate::config::Config;
+use crate::definitions::{Definitions, Problem, Severity, load};
 use crate::graph::check::{Checked, check};
 use crate::output;
+use crate::sources::SourceSpec;
 use crate::words::counted;
 
 use super::context::{DefinitionsArguments, SourceArguments, read_definitions, settings};
@@ -50,9 +53,11 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let compat = arguments.compat;
     let sources = SourceArguments::default();
     let place = DefinitionsArguments { definitions, arch: None, compat, sources };
-    let (_, reading) = settings(&place)?;
+    let (config, reading) = settings(&place)?;
     let files = read_definitions(&place.definitions)?;
     let Checked { definitions, mut problems } = check(&files, reading, arguments.unused);
+    problems.extend(unusable_sources(&definitions, &config, &place.definitions));
+    problems.sort_by(|a, b| order(a).cmp(&order(b)));
     if arguments.strict {
         problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
     }
@@ -84,6 +89,32 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     }
     output::say(summary);
     Ok(())
+}
+
+/// What is said of the whole tree comes last.
+fn order(problem: &Problem) -> (bool, &str, usize, usize) {
+    (problem.file == ".", &problem.file, problem.line, problem.column)
+}
+
+/// Sources that no fetch could even try.
+fn unusable_sources(definitions: &Definitions, config: &Config, directory: &Path) -> Vec<Problem> {
+    let aliases = config.aliases();
+    let mut files = load::files_again(directory);
+    let mut problems = Vec::new();
+    for (id, component) in definitions.iter() {
+        let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
+            continue;
+        };
+        let Err(error) = SourceSpec::parse(fields_of(source), &aliases, directory) else {
+            continue;
+        };
+        let place = definitions.place_of_source(id, &mut files);
+        let (file, line, column) = place
+            .map_or((component.file.clone(), 0, 0), |place| (place.file, place.line, place.column));
+        let (severity, message) = (Severity::Error, error.to_string());
+        problems.push(Problem { severity, file, line, column, message, suggestion: None });
+    }
+    problems
 }
 
 fn json(problem: &Problem) -> serde_json::Value {

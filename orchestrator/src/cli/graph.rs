@@ -75,6 +75,10 @@ struct Branch {
     last: bool,
 }
 
+/// Bytes before a line of a tree, some four a level, from which on it is not followed: the output of a
+/// chain would grow with its square.
+const DEEPEST: usize = 2048;
+
 /// Nothing here recurses: chains may be long.
 fn tree(definitions: &Definitions, graph: &Graph, target: ComponentId) -> String {
     let mut text = format!("{}\n", definitions.path_of(target));
@@ -86,7 +90,9 @@ fn tree(definitions: &Definitions, graph: &Graph, target: ComponentId) -> String
         let is_leaf = graph.dependencies(id).next().is_none();
         let mark = if is_new || is_leaf { "" } else { " (*)" };
         text += &format!("{before}{corner}{}{mark}\n", definitions.path_of(id));
-        if is_new {
+        if is_new && before.len() > DEEPEST {
+            text += &format!("{before}{below}… (--list shows what is deeper)\n");
+        } else if is_new {
             pending.extend(branches(definitions, graph, id, &format!("{before}{below}")));
         }
     }

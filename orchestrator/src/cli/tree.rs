@@ -13,7 +13,7 @@ use super::context::{Context, DefinitionsArguments, settings};
 use super::error::{CommandError, CommandResult};
 use super::project::Project;
 use crate::build::workshop::{open_artifact, stack_alone};
-use crate::definitions;
+use crate::definitions::{self, Component, Kind};
 use crate::store::{Artifact, Key};
 
 /// What to look at.
@@ -139,6 +139,13 @@ pub fn find_component(
     definitions: &DefinitionsArguments,
 ) -> CommandResult<Artifact> {
     let project = Project::of(name, definitions)?;
+    let kind = project.definitions.get(project.target()?).map(Component::kind);
+    if let Some(kind @ (Kind::Stratum | Kind::Cluster)) = kind {
+        let message = format!("{name} is a {}, which has no artifact of its own", kind.name());
+        return Err(
+            CommandError::input(message).hint("name one of its parts; `outcrop graph` shows them")
+        );
+    }
     let kit = project.kit(context)?;
     let resolved = project.resolve(context, &kit, &|_| true)?;
     let key = resolved.key(resolved.target)?;

@@ -44,8 +44,16 @@ fn check_commands(commands: &[String], spot: &Spot, problems: &mut Collector) {
             problems.error(spot.item(i), "this command is empty");
         } else if command.contains('\0') {
             problems.error(spot.item(i), "this command contains a NUL character");
+        } else if is_no_text(command.trim()) {
+            let message = format!("this command is `{}`, which is no text", command.trim());
+            problems.error(spot.item(i), message);
         }
     }
+}
+
+/// What YAML reads as a number or as nothing; true and false are programs.
+fn is_no_text(scalar: &str) -> bool {
+    matches!(scalar, "~" | "null" | "Null" | "NULL") || scalar.parse::<f64>().is_ok()
 }
 
 fn integration(
@@ -147,7 +155,12 @@ impl Origin {
         let prefix = raw.prefix.take();
         if let Some(prefix) = prefix.as_deref().filter(|p| !is_clean_absolute(p) || p.contains(':'))
         {
-            let message = format!("the prefix `{prefix}` is not an absolute path without `..`");
+            let message = match prefix {
+                "/" => {
+                    "the prefix `/` is the whole tree; name a directory such as `/usr`".to_owned()
+                }
+                _ => format!("the prefix `{prefix}` is not an absolute path without `..`"),
+            };
             problems.error(spot.field("prefix"), message);
         }
         Origin {
@@ -218,6 +231,9 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 /// Whether a repository is named that is really an archive of a source.
 fn is_archive(repo: &str) -> bool {
+    if repo.starts_with("tar:") {
+        return true;
+    }
     let path = repo.split(['?', '#']).next().unwrap_or(repo);
     let path = path.to_ascii_lowercase();
     [".tar", ".tgz", ".tbz2", ".txz"].iter().any(|end| path.ends_with(end))
@@ -250,7 +266,8 @@ fn source(raw: &mut RawEntry, spot: &Spot, problems: &mut Collector) -> Option<S
             let message = "the source is an archive without `sha256`";
             problems.error_hint(spot.field("repo"), message, "add what `sha256sum` says of it");
         }
-    } else if !pinned {
+    } else if !pinned && raw.sha256.is_none() {
+        // With `sha256` an alias may lead to an archive.
         let message = format!("`{repo}` needs a `ref`");
         problems.error_hint(spot.field("repo"), message, "name the commit to build");
     }

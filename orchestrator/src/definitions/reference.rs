@@ -77,6 +77,23 @@ impl Definitions {
     }
 }
 
+impl Definitions {
+    /// Where a stratum says what a chunk is made from.
+    pub fn place_of_source<F: Fn(&str) -> Option<String>>(
+        &self,
+        chunk: ComponentId,
+        files: &mut FilesAgain<F>,
+    ) -> Option<Place> {
+        self.iter().find_map(|(_, stratum)| {
+            let members = &stratum.stratum()?.members;
+            let item = members.iter().position(|member| member.chunk == chunk)?;
+            let entry = files.root(&stratum.file)?.find(&[field("chunks"), Step::Item(item)]);
+            let node = entry.get("repo")?;
+            Some(Place { file: stratum.file.clone(), line: node.line, column: node.column })
+        })
+    }
+}
+
 /// Steps of a cycle that are explained: each costs reading a file.
 const MOST_STEPS: usize = 20;
 

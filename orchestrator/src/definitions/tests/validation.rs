@@ -274,6 +274,24 @@ fn sources() {
         "s.morph:6:41: error: `upstream:x` needs a `ref` (name the commit to build)",
     );
     entry(
+        "- {name: x, build-system: manual, repo: 'tar:/x.bin'}\n",
+        "s.morph:6:41: error: the source is an archive without `sha256` \
+         (add what `sha256sum` says of it)",
+    );
+    // An alias may lead to an archive.
+    let digest = "1".repeat(64);
+    let entry_of = |repo: &str| {
+        format!("- {{name: x, build-system: manual, repo: '{repo}', sha256: '{digest}'}}\n")
+    };
+    for repo in ["upstream:x", "tar:/x.bin"] {
+        let found = shown(super::parse(&[("s.morph", &stratum_with(&entry_of(repo)))]));
+        assert!(found.is_empty(), "{found:?}");
+    }
+    entry(
+        "- {name: x, build-system: manual, prefix: /}\n",
+        "s.morph:6:43: error: the prefix `/` is the whole tree; name a directory such as `/usr`",
+    );
+    entry(
         "- {name: x, build-system: manual, ref: a}\n",
         "s.morph:6:3: error: the entry says what to take but has no `repo`",
     );
@@ -334,6 +352,10 @@ fn chunk_fields() {
     );
     chunk("max-jobs: 0\n", "c.morph:3:11: error: `max-jobs` must be at least 1");
     chunk("build-commands:\n- make\n-\n", "c.morph:5:2: error: this command is empty");
+    for scalar in ["5", "1.5", "~", "null"] {
+        let message = format!("c.morph:4:3: error: this command is `{scalar}`, which is no text");
+        chunk(&format!("build-commands:\n- {scalar}\n- true\n"), &message);
+    }
     let device = |text: &str| format!("devices:\n- {{filename: /dev/x, uid: 0, gid: 0, {text}}}\n");
     chunk(
         &device("type: d, major: 1, minor: 1, permissions: '0600'"),
