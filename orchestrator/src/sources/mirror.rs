@@ -1,5 +1,6 @@
 //! Bare mirrors of git repositories in the store.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use git2::{
@@ -334,10 +335,38 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
     }
     downloaded.map_err(|source| not_fetched(url, source))?;
     sync(repo.path())?;
-    remote
-        .update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)
-        .context("cannot update the mirror of", url)?;
+    let flags = git2::RemoteUpdateFlags::empty();
+    // Only then: the names in the list have to be UTF-8, those of an update do not.
+    if remote.update_tips(None, flags, AutotagOption::None, None).is_err() {
+        remove_obstacles(repo, &remote).context("cannot update the mirror of", url)?;
+        remote
+            .update_tips(None, flags, AutotagOption::None, None)
+            .context("cannot update the mirror of", url)?;
+    }
     sync(repo.path())
+}
+
+/// Removes branches and tags that the server cannot have any more: beside `a` there is no `a/b`. Others
+/// that are gone there stay, because definitions may have pinned them.
+fn remove_obstacles(
+    repo: &Repository,
+    remote: &git2::Remote<'_>,
+) -> std::result::Result<(), git2::Error> {
+    let wanted: BTreeSet<&str> = remote.list()?.iter().map(|head| head.name()).collect();
+    for pattern in ["refs/heads/*", "refs/tags/*"] {
+        for own in repo.references_glob(pattern)? {
+            let mut own = own?;
+            let Ok(name) = own.name() else { continue };
+            let below = format!("{name}/");
+            let is_above =
+                wanted.range(below.as_str()..).next().is_some_and(|next| next.starts_with(&below));
+            let mut parents = name.match_indices('/').filter_map(|(end, _)| name.get(..end));
+            if is_above || parents.any(|parent| wanted.contains(parent)) {
+                own.delete()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A killed fetch leaves what it had of its pack. Whoever holds the mirror's lock is alone with it.

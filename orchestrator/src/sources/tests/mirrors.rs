@@ -74,6 +74,32 @@ fn mirrors_once_and_fetches_only_what_is_missing() {
 }
 
 #[test]
+fn a_branch_may_become_a_directory_of_branches_and_back() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let upstream = place.path().join("up.git");
+    let repo = Repository::init_bare(&upstream).unwrap();
+    let kept = commit(&repo, "gone", &[("f", "kept")]);
+    let first = commit(&repo, "a", &[("f", "first")]);
+    let by_id = |id: Oid| sources.resolve(&spec(&upstream, &id.to_string()), &quiet);
+    assert_eq!(by_id(first).unwrap().commit, first);
+    repo.find_reference("refs/heads/gone").unwrap().delete().unwrap();
+    let mut old = "a";
+    for (content, new) in ["a/b", "a", "a/b/c", "a/b", "a"].into_iter().enumerate() {
+        repo.find_reference(&format!("refs/heads/{old}")).unwrap().delete().unwrap();
+        let next = commit(&repo, new, &[("f", &content.to_string())]);
+        assert_eq!(by_id(next).unwrap().commit, next, "{old} became {new}");
+        // One that has not asked yet where the branch is.
+        let later = Sources::new(sources.store.clone());
+        assert_eq!(track(&later, &upstream, new).unwrap().commit, next);
+        old = new;
+    }
+    // Nothing else is lost: neither a branch that is gone at the server nor the commits.
+    assert_eq!(sources.resolve(&spec(&upstream, "gone"), &quiet).unwrap().commit, kept);
+    assert_eq!(by_id(first).unwrap().commit, first);
+}
+
+#[test]
 fn urls_that_meet_in_one_name_are_kept_apart() {
     let place = tempfile::tempdir().unwrap();
     let sources = sources(&place);
