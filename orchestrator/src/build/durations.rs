@@ -31,10 +31,8 @@ struct Newest {
 impl Durations {
     pub fn of_store(store: &Store) -> Result<Durations> {
         let mut durations = Durations::default();
-        for key in store.keys()? {
-            if let Some(info) = store.describe(&key)? {
-                durations.add(&info);
-            }
+        for info in store.descriptions()? {
+            durations.add(&info?);
         }
         Ok(durations)
     }

@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let files = read_definitions(&place.definitions)?;
     let Checked { definitions, mut problems } = check(&files, reading, arguments.unused);
     problems.extend(unusable_sources(&definitions, &config, &place.definitions));
-    problems.sort_by(|a, b| order(a).cmp(&order(b)));
+    problems.sort_by(|a, b| a.order().cmp(&b.order()));
     if arguments.strict {
         problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
     }
@@ -89,11 +89,6 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     }
     output::say(summary);
     Ok(())
-}
-
-/// What is said of the whole tree comes last.
-fn order(problem: &Problem) -> (bool, &str, usize, usize) {
-    (problem.file == ".", &problem.file, problem.line, problem.column)
 }
 
 /// Sources that no fetch could even try.

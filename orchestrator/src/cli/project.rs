@@ -145,7 +145,8 @@ impl Project {
         }
     }
 
-    fn explain_offline(&self, error: BuildError) -> CommandError {
+    /// The error, with how to come by sources that may not be fetched.
+    pub fn explain_offline(&self, error: BuildError) -> CommandError {
         let hint = match &error {
             BuildError::Sources(failures) => self.offline_hint(failures.0.iter().map(|(_, e)| e)),
             _ => None,

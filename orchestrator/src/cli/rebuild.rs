@@ -57,8 +57,11 @@ pub fn explain(project: &Project, json: bool) -> CommandResult {
 /// What the store tells of earlier artifacts for an architecture.
 fn past(store: &Store, arch: &str) -> CommandResult<Past> {
     let mut past = Past::default();
-    for key in store.keys()? {
-        let Some(info) = store.describe(&key)?.filter(|info| info.arch == arch) else { continue };
+    for info in store.descriptions()? {
+        let info = info?;
+        if info.arch != arch {
+            continue;
+        }
         past.add_artifact(&info.key, info.created, KeyInputs::from_texts(&info.inputs));
         for (name, inputs) in &info.strata {
             past.add_stratum(name, KeyInputs::from_texts(inputs));

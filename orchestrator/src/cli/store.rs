@@ -96,12 +96,12 @@ pub fn run(command: &Command) -> CommandResult {
 }
 
 fn list(context: &Context, json: bool) -> CommandResult {
-    for key in context.store.keys()? {
-        let Some(info) = context.store.describe(&key)? else { continue };
+    for info in context.store.descriptions()? {
+        let info = info?;
         if json {
             output::print(serde_json::to_string(&info).unwrap_or_default())?;
         } else {
-            output::print(format_args!("{:8} {:>12} {key}", info.kind, info.size))?;
+            output::print(format_args!("{:8} {:>12} {}", info.kind, info.size, info.key))?;
         }
     }
     Ok(())

@@ -32,6 +32,13 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
+impl Problem {
+    /// By file and place; what is said of the whole tree comes last.
+    pub fn order(&self) -> impl Ord + '_ {
+        (self.file == ".", &self.file, self.line, self.column)
+    }
+}
+
 impl Severity {
     pub fn name(self) -> &'static str {
         match self {

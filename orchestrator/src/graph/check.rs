@@ -29,13 +29,8 @@ pub fn check(files: &Files, reading: Reading, unused: bool) -> Checked {
     for cycle in Graph::cycles(&definitions).iter().take(MOST_CYCLES) {
         problems.push(cycle_problem(&definitions, &cycle.0, cycle.to_string(), &mut again));
     }
-    // What is said of the whole tree comes last.
-    problems.sort_by(|a, b| place(a).cmp(&place(b)));
+    problems.sort_by(|a, b| a.order().cmp(&b.order()));
     Checked { definitions, problems }
-}
-
-fn place(problem: &Problem) -> (bool, &str, usize, usize) {
-    (problem.file == ".", &problem.file, problem.line, problem.column)
 }
 
 /// A cycle stands where its first step is said.

@@ -218,6 +218,12 @@ impl Store {
         Ok(found.and_then(Result::ok).map(|artifact| artifact.info))
     }
 
+    /// What is known of every artifact, in the order of the keys.
+    pub fn descriptions(&self) -> Result<impl Iterator<Item = Result<ArtifactInfo>> + '_> {
+        let keys = self.keys()?.into_iter();
+        Ok(keys.filter_map(|key| self.describe(&key).transpose()))
+    }
+
     /// Begins an artifact.
     pub fn draft(&self, key: &Key) -> Result<Draft> {
         Draft::new(self.clone(), key.clone(), self.temporary_path())

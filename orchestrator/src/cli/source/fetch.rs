@@ -7,9 +7,10 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
+use crate::build::BuildError;
 use crate::build::gather::{Outcome, Source, SourceEvent, SourceFailures};
 use crate::cli::context::{Context, TargetArguments};
-use crate::cli::error::{CommandError, CommandResult};
+use crate::cli::error::CommandResult;
 use crate::cli::interrupt::{blocking, run_interruptible};
 use crate::cli::project::{Project, line_of};
 use crate::cli::size::human_size;
@@ -78,12 +79,7 @@ fn report(project: &Project, results: Results) -> CommandResult {
     if failures.0.is_empty() {
         return Ok(());
     }
-    let hint = project.offline_hint(failures.0.iter().map(|(_, error)| error));
-    let error = CommandError::from(failures);
-    Err(match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    })
+    Err(project.explain_offline(BuildError::Sources(failures)))
 }
 
 /// What people see: a line for each source on its way, redrawn in place; in a pipe a line where one
