@@ -162,7 +162,8 @@ impl Farm {
         self.locks.join(format!("compile-{server}-failed.lock"))
     }
 
-    fn has_failed(&self, server: &Server) -> bool {
+    /// Whether it is passed over now.
+    pub(super) fn has_failed(&self, server: &Server) -> bool {
         let noted = fs::metadata(self.failure(server)).and_then(|meta| meta.modified());
         noted.is_ok_and(|noted| {
             SystemTime::now().duration_since(noted).is_ok_and(|since| since < BACK_OFF)
