@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::error::{BuildError, Result};
-use crate::definitions::{Component, ComponentId, Definitions, Detail, load};
+use crate::definitions::{Component, ComponentId, Definitions, Detail, Submodule, load};
 use crate::graph::Graph;
 use crate::sources::{
     self, Aliases, Progress, ResolvedSource, ResolvedSubmodule, SourceFields, SourceSpec, Sources,
+    UrlOverride, UrlOverrides,
 };
 use crate::store::SourceRecord;
 
@@ -293,11 +294,7 @@ fn resolve_source(
     }
     let submodules = match &spec {
         SourceSpec::Git { url, .. } => {
-            let overrides: BTreeMap<String, String> = source
-                .submodules
-                .iter()
-                .map(|(path, submodule)| (path.clone(), submodule.url.clone()))
-                .collect();
+            let overrides = url_overrides(&source.submodules);
             sources.submodules(&resolved, url, &overrides, request.aliases, &progress)?
         }
         _ => Vec::new(),
@@ -309,4 +306,12 @@ fn resolve_source(
         commit: resolved.commit.to_string(),
     };
     Ok(Some(Source { resolved, submodules, record, fetched: fetched.get() }))
+}
+
+fn url_overrides(submodules: &BTreeMap<String, Submodule>) -> UrlOverrides {
+    let overrides = submodules.iter().map(|(path, submodule)| {
+        let submodules = url_overrides(&submodule.submodules);
+        (path.clone(), UrlOverride { url: submodule.url.clone(), submodules })
+    });
+    overrides.collect()
 }

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use git2::{
-    AutotagOption, FetchOptions, ObjectType, Oid, ProxyOptions, RemoteCallbacks, Repository,
-};
+use git2::{AutotagOption, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, Repository};
 use sha2::{Digest, Sha256};
 
 use super::error::{Context, Error, Result};
-use super::spec;
 use super::{Progress, ResolvedSource, Session};
+use super::{lfs, spec};
 use crate::store::{FileLock, hex};
 
 /// Longest mirror name before its distinguishing digits.
@@ -25,17 +23,23 @@ const URL_KEY: &str = "outcrop.url";
 const BRANCHES_AND_TAGS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 const EVERYTHING: [&str; 1] = ["+refs/*:refs/*"];
 
+/// Of a commit's id.
+const ID_DIGITS: usize = 40;
+
+/// Below this are refs that only serve a fetch.
+const PASSING: &str = "refs/outcrop/passing/";
+
+/// What the server has now, for comparison.
+const THEIRS: [&str; 2] = [
+    "+refs/heads/*:refs/outcrop/passing/theirs/heads/*",
+    "+refs/tags/*:refs/outcrop/passing/theirs/tags/*",
+];
+
 /// What the names of packs begin with that libgit2 is still writing.
 const PARTIAL_PACK: &str = "pack_git2_";
 
 /// The branch of an imported archive or package.
 const IMPORTED: &str = "refs/heads/main";
-
-/// First bytes of a Git LFS pointer file (the LFS specification, version 1).
-const LFS_MAGIC: &[u8] = b"version https://git-lfs.github.com/spec/v1";
-
-/// Pointer files are smaller than this (the same specification).
-const LFS_LARGEST: usize = 1024;
 
 /// Resolves a git source, fetching only if the revision is not there.
 pub(super) fn resolve(session: &Session<'_>, url: &str, reference: &str) -> Result<ResolvedSource> {
@@ -75,6 +79,18 @@ fn resolve_anew(
         return Ok(found);
     }
     fetch(session, &repo, url, &EVERYTHING)?;
+    if let Some(found) = find(&repo, path, reference)? {
+        return Ok(found);
+    }
+    // Some servers give what no ref of theirs leads to any more.
+    if reference.len() == ID_DIGITS && Oid::from_str(reference).is_ok() {
+        let wanted = format!("+{reference}:refs/outcrop/kept/{reference}");
+        match fetch(session, &repo, url, &[&wanted]) {
+            Err(error @ Error::Cancelled) => return Err(error),
+            Err(error) => session.log(format!("{url} does not give {reference}: {error}")),
+            Ok(()) => {}
+        }
+    }
     find(&repo, path, reference)?.ok_or_else(|| missing(&repo, url, reference))
 }
 
@@ -113,30 +129,31 @@ pub(super) fn track(session: &Session<'_>, url: &str, branch: &str) -> Result<Re
 /// Fetches, and gives what the branch or tag is at the server. One that is gone there stays in the
 /// mirror for those who have pinned it, so the mirror's own cannot tell.
 fn fetch_tip(session: &Session<'_>, repo: &Repository, url: &str, branch: &str) -> Result<Oid> {
-    let places = ["heads", "tags"].map(|kind| format!("refs/outcrop/{kind}/{branch}"));
-    let forget = || -> Result<()> {
-        for place in &places {
-            if let Ok(mut left) = repo.find_reference(place) {
-                left.delete().context("cannot update the mirror of", url)?;
-            }
-        }
-        Ok(())
-    };
-    forget()?;
     let specs = [
-        format!("+refs/heads/{branch}:refs/outcrop/heads/{branch}"),
-        format!("+refs/tags/{branch}:refs/outcrop/tags/{branch}"),
+        format!("+refs/heads/{branch}:{PASSING}heads/{branch}"),
+        format!("+refs/tags/{branch}:{PASSING}tags/{branch}"),
     ];
+    let forget = || forget_passing(repo).context("cannot update the mirror of", url);
+    // A killed fetch may have left some.
+    forget()?;
     session.log(format!("fetching {url}"));
     let refspecs: Vec<&str> =
         BRANCHES_AND_TAGS.into_iter().chain(specs.iter().map(String::as_str)).collect();
     fetch(session, repo, url, &refspecs)?;
+    let places = ["heads", "tags"].map(|kind| format!("{PASSING}{kind}/{branch}"));
     let tip = places.iter().find_map(|place| repo.refname_to_id(place).ok());
     forget()?;
     tip.ok_or_else(|| {
         let near = outcrop_fs::layer::git::near_matches(repo, branch);
         Error::Invalid(format!("{url} has no branch {branch}.{near}"))
     })
+}
+
+fn forget_passing(repo: &Repository) -> std::result::Result<(), git2::Error> {
+    for left in repo.references_glob(&format!("{PASSING}*"))? {
+        left?.delete()?;
+    }
+    Ok(())
 }
 
 pub(super) fn open(path: &Path) -> Result<Repository> {
@@ -336,9 +353,8 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
     downloaded.map_err(|source| not_fetched(url, source))?;
     sync(repo.path())?;
     let flags = git2::RemoteUpdateFlags::empty();
-    // Only then: the names in the list have to be UTF-8, those of an update do not.
     if remote.update_tips(None, flags, AutotagOption::None, None).is_err() {
-        remove_obstacles(repo, &remote).context("cannot update the mirror of", url)?;
+        remove_obstacles(session, repo, url).context("cannot update the mirror of", url)?;
         remote
             .update_tips(None, flags, AutotagOption::None, None)
             .context("cannot update the mirror of", url)?;
@@ -349,24 +365,47 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
 /// Removes branches and tags that the server cannot have any more: beside `a` there is no `a/b`. Others
 /// that are gone there stay, because definitions may have pinned them.
 fn remove_obstacles(
+    session: &Session<'_>,
     repo: &Repository,
-    remote: &git2::Remote<'_>,
+    url: &str,
 ) -> std::result::Result<(), git2::Error> {
-    let wanted: BTreeSet<&str> = remote.list()?.iter().map(|head| head.name()).collect();
+    // The binding's own list of the server's refs panics where a name is not UTF-8.
+    forget_passing(repo)?;
+    session.log(format!("listing the branches of {url}"));
+    let mut proxy = ProxyOptions::new();
+    proxy.auto();
+    let mut options = FetchOptions::new();
+    options.proxy_options(proxy).download_tags(AutotagOption::None).update_fetchhead(false);
+    let mut remote = repo.remote_anonymous(url)?;
+    remote.download(&THEIRS, Some(&mut options))?;
+    remote.update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
+    let mut wanted = BTreeSet::new();
+    for theirs in repo.references_glob("refs/outcrop/passing/theirs/*")? {
+        let theirs = theirs?;
+        wanted.extend(
+            theirs.name_bytes().strip_prefix(b"refs/outcrop/passing/theirs/").map(<[u8]>::to_vec),
+        );
+    }
+    forget_passing(repo)?;
     for pattern in ["refs/heads/*", "refs/tags/*"] {
         for own in repo.references_glob(pattern)? {
             let mut own = own?;
-            let Ok(name) = own.name() else { continue };
-            let below = format!("{name}/");
-            let is_above =
-                wanted.range(below.as_str()..).next().is_some_and(|next| next.starts_with(&below));
-            let mut parents = name.match_indices('/').filter_map(|(end, _)| name.get(..end));
-            if is_above || parents.any(|parent| wanted.contains(parent)) {
+            if is_obstacle(own.name_bytes(), &wanted) {
                 own.delete()?;
             }
         }
     }
     Ok(())
+}
+
+/// Whether a ref is a directory of wanted ones, or lies below one.
+fn is_obstacle(name: &[u8], wanted: &BTreeSet<Vec<u8>>) -> bool {
+    let Some(name) = name.strip_prefix(b"refs/") else { return false };
+    let below = [name, b"/"].concat();
+    let next = wanted.range(below.clone()..).next();
+    let mut ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    next.is_some_and(|next| next.starts_with(&below))
+        || ends.any(|end| name.get(..end).is_some_and(|parent| wanted.contains(parent)))
 }
 
 /// A killed fetch leaves what it had of its pack. Whoever holds the mirror's lock is alone with it.
@@ -426,7 +465,7 @@ pub(super) fn find(
         )));
     };
     let seconds = commit.committer().when().seconds();
-    if let Some(pointer) = lfs_pointer(repo, &commit).context("cannot read", path)? {
+    if let Some(pointer) = lfs::pointer(repo, path, &commit).context("cannot read", path)? {
         return Err(Error::Invalid(format!(
             "{}: {pointer} at {reference} is kept by Git LFS, which is not supported; \
              use an archive or a mirror with the real file.",
@@ -440,39 +479,6 @@ pub(super) fn find(
         names_submodules: commit.tree().is_ok_and(|tree| tree.get_name(".gitmodules").is_some()),
         time: outcrop_fs::Timestamp::new(seconds, 0),
     }))
-}
-
-/// The first file that is only a pointer, in a tree whose attributes ask for LFS.
-fn lfs_pointer(
-    repo: &Repository,
-    commit: &git2::Commit<'_>,
-) -> std::result::Result<Option<String>, git2::Error> {
-    let tree = commit.tree()?;
-    let Some(attributes) = tree.get_name(".gitattributes") else { return Ok(None) };
-    let Ok(attributes) = repo.find_blob(attributes.id()) else { return Ok(None) };
-    if !attributes.content().windows(10).any(|window| window == b"filter=lfs") {
-        return Ok(None);
-    }
-    let odb = repo.odb()?;
-    let mut todo = vec![(String::new(), commit.tree()?)];
-    while let Some((prefix, tree)) = todo.pop() {
-        for entry in tree.iter() {
-            let path = format!("{prefix}{}", String::from_utf8_lossy(entry.name_bytes()));
-            match entry.kind() {
-                Some(ObjectType::Tree) => {
-                    todo.push((path + "/", repo.find_tree(entry.id())?));
-                }
-                Some(ObjectType::Blob)
-                    if odb.read_header(entry.id())?.0 < LFS_LARGEST
-                        && odb.read(entry.id())?.data().starts_with(LFS_MAGIC) =>
-                {
-                    return Ok(Some(path));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(None)
 }
 
 pub(super) fn missing(repo: &Repository, url: &str, reference: &str) -> Error {

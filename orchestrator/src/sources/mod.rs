@@ -9,6 +9,7 @@ mod command;
 mod debian;
 mod download;
 mod error;
+mod lfs;
 mod mirror;
 mod patches;
 mod series;
@@ -81,6 +82,16 @@ pub struct ResolvedSubmodule {
     /// From the top of the outermost source, without a leading slash.
     pub path: String,
     pub source: ResolvedSource,
+}
+
+/// Other URLs for the submodules of a source, by path in its tree.
+pub type UrlOverrides = BTreeMap<String, UrlOverride>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UrlOverride {
+    pub url: String,
+    /// For the submodules of this one.
+    pub submodules: UrlOverrides,
 }
 
 /// Where branches are, by URL and name.
@@ -201,22 +212,20 @@ impl Sources {
         mirror::import(session, &place, &url, |repo| import_archive(session, repo, &path, sha256))
     }
 
-    /// All submodules of a git source, nested ones included. `overrides` maps a path of the
-    /// outermost source to another URL; URLs may use aliases.
+    /// All submodules of a git source, nested ones included; URLs may use aliases.
     pub fn submodules(
         &self,
         source: &ResolvedSource,
         url: &str,
-        overrides: &BTreeMap<String, String>,
+        overrides: &UrlOverrides,
         aliases: &Aliases,
         progress: &ProgressFn<'_>,
     ) -> Result<Vec<ResolvedSubmodule>> {
         let mut found = Vec::new();
-        let mut todo = vec![(String::new(), source.clone(), url.to_owned(), 0)];
-        while let Some((prefix, source, url, depth)) = todo.pop() {
-            let none = BTreeMap::new();
-            let replaced = if depth == 0 { overrides } else { &none };
-            for entry in submodules::entries(&source, &url, replaced)? {
+        let none = UrlOverrides::new();
+        let mut todo = vec![(String::new(), source.clone(), url.to_owned(), overrides, 0)];
+        while let Some((prefix, source, url, overrides, depth)) = todo.pop() {
+            for entry in submodules::entries(&self.store, &source, &url, overrides)? {
                 let path = format!("{prefix}{}", entry.path);
                 if depth >= DEEPEST_SUBMODULE {
                     return Err(Error::Invalid(format!("{path}: submodules are nested too deep.")));
@@ -236,7 +245,9 @@ impl Sources {
                 };
                 let resolved = self.resolve(&spec, progress)?;
                 let below = format!("{path}/");
-                todo.push((below, resolved.clone(), url.clone(), depth.saturating_add(1)));
+                let nested = overrides.get(&entry.path).map_or(&none, |entry| &entry.submodules);
+                let depth = depth.saturating_add(1);
+                todo.push((below, resolved.clone(), url.clone(), nested, depth));
                 found.push(ResolvedSubmodule { path, source: resolved });
             }
         }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use git2::{ObjectType, Oid, Repository};
 
-use super::ResolvedSource;
 use super::error::{Context, Result};
+use super::{ResolvedSource, UrlOverrides};
+use crate::store::Store;
 
 /// A submodule of a source: its path in the tree, its URL and the commit wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,53 +18,73 @@ pub struct SubmoduleEntry {
 }
 
 /// What `.gitmodules` and the tree say of submodules; sections without a commit in the tree are
-/// skipped. `overrides` maps a path to another URL.
+/// skipped.
 pub(super) fn entries(
+    store: &Store,
     source: &ResolvedSource,
     base: &str,
-    overrides: &BTreeMap<String, String>,
+    overrides: &UrlOverrides,
 ) -> Result<Vec<SubmoduleEntry>> {
     if !source.names_submodules {
         return Ok(Vec::new());
     }
-    let read = || -> std::result::Result<Option<Vec<SubmoduleEntry>>, git2::Error> {
-        let repo = Repository::open_bare(&source.repo)?;
-        let tree = repo.find_tree(source.tree)?;
-        let Some(file) = tree.get_name(".gitmodules") else { return Ok(None) };
-        let Ok(file) = repo.find_blob(file.id()) else { return Ok(None) };
-        let text = String::from_utf8_lossy(file.content()).into_owned();
-        let found = parse_gitmodules(&text).into_iter().filter_map(|(path, url)| {
-            let entry = tree.get_path(Path::new(&path)).ok()?;
-            let url = match overrides.get(&path) {
-                Some(url) => url.clone(),
-                None => join_url(base, &url?),
-            };
-            let is_commit = entry.kind() == Some(ObjectType::Commit);
-            is_commit.then(|| SubmoduleEntry { commit: entry.id(), path, url })
-        });
-        Ok(Some(found.collect()))
-    };
-    Ok(read().context("cannot read the submodules of", &source.repo)?.unwrap_or_default())
+    let doing = "cannot read the submodules of";
+    let repo = Repository::open_bare(&source.repo).context(doing, &source.repo)?;
+    let tree = repo.find_tree(source.tree).context(doing, &source.repo)?;
+    let file = tree.get_name(".gitmodules").map(|file| repo.find_blob(file.id()));
+    let Some(Ok(file)) = file else { return Ok(Vec::new()) };
+    let found = read_gitmodules(store, file.content()).context(doing, &source.repo)?;
+    let found = found.into_iter().filter_map(|(path, url)| {
+        let entry = tree.get_path(Path::new(&path)).ok()?;
+        let url = match overrides.get(&path) {
+            Some(replaced) => replaced.url.clone(),
+            None => join_url(base, &url?),
+        };
+        let is_commit = entry.kind() == Some(ObjectType::Commit);
+        is_commit.then(|| SubmoduleEntry { commit: entry.id(), path, url })
+    });
+    Ok(found.collect())
 }
 
-/// (path, URL) of each section of a `.gitmodules` file.
-pub(super) fn parse_gitmodules(text: &str) -> Vec<(String, Option<String>)> {
-    let mut found: Vec<(Option<String>, Option<String>)> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if line.starts_with('[') {
-            found.push((None, None));
-        } else if let Some((key, value)) = line.split_once('=')
-            && let Some(section) = found.last_mut()
-        {
-            let value = value.trim().trim_matches('"').to_owned();
-            match key.trim().to_ascii_lowercase().as_str() {
-                "path" => section.0 = Some(value),
-                "url" => section.1 = Some(value),
-                _ => {}
-            }
+/// (path, URL) of each section of a `.gitmodules` file, sorted by path. Git's own rules of quoting,
+/// comments and continued lines hold.
+pub(super) fn read_gitmodules(
+    store: &Store,
+    content: &[u8],
+) -> std::result::Result<Vec<(String, Option<String>)>, git2::Error> {
+    // Git does not follow these here either: they would read other files of this machine.
+    if content.to_ascii_lowercase().windows(8).any(|window| window == b"[include") {
+        return Err(git2::Error::from_str(
+            ".gitmodules includes other files, which git does not allow",
+        ));
+    }
+    let text = store.temporary_path();
+    let io = |error: std::io::Error| git2::Error::from_str(&format!("{}: {error}", text.display()));
+    std::fs::write(&text, content).map_err(io)?;
+    let read = sections(&text);
+    std::fs::remove_file(&text).map_err(io)?;
+    read
+}
+
+fn sections(file: &Path) -> std::result::Result<Vec<(String, Option<String>)>, git2::Error> {
+    let config = git2::Config::open(file)?;
+    let mut entries = config.entries(Some("^submodule\\..*\\.(path|url)$"))?;
+    let mut found: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        // A name that is not UTF-8 is no path that a definition could name.
+        let (Ok(name), Ok(value)) = (entry.name(), entry.value()) else { continue };
+        let Some((section, key)) = name.rsplit_once('.') else { continue };
+        let known = found.entry(section.to_owned()).or_default();
+        match key {
+            "path" => known.0 = Some(value.to_owned()),
+            _ => known.1 = Some(value.to_owned()),
         }
     }
-    found.into_iter().filter_map(|(path, url)| Some((path?, url))).collect()
+    let mut found: Vec<_> =
+        found.into_values().filter_map(|(path, url)| Some((path?, url))).collect();
+    found.sort();
+    Ok(found)
 }
 
 /// Resolves a submodule's URL: relative ones (`./`, `../`) against the URL of the repository.

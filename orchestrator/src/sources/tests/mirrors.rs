@@ -1,7 +1,10 @@
+use std::os::unix::ffi::OsStrExt;
+
 use git2::{Repository, Signature, Time};
 use outcrop_fs::layer::git::GitLayer;
 use outcrop_fs::layer::{Entry, Layer};
 
+use super::super::submodules::read_gitmodules;
 use super::*;
 
 /// Commits files (path → content) on top of a branch; a content may be a submodule's commit.
@@ -84,6 +87,9 @@ fn a_branch_may_become_a_directory_of_branches_and_back() {
     let by_id = |id: Oid| sources.resolve(&spec(&upstream, &id.to_string()), &quiet);
     assert_eq!(by_id(first).unwrap().commit, first);
     repo.find_reference("refs/heads/gone").unwrap().delete().unwrap();
+    // Names need not be UTF-8.
+    let odd = std::ffi::OsStr::from_bytes(b"refs/heads/\xff");
+    std::fs::write(upstream.join(odd), format!("{kept}\n")).unwrap();
     let mut old = "a";
     for (content, new) in ["a/b", "a", "a/b/c", "a/b", "a"].into_iter().enumerate() {
         repo.find_reference(&format!("refs/heads/{old}")).unwrap().delete().unwrap();
@@ -94,6 +100,12 @@ fn a_branch_may_become_a_directory_of_branches_and_back() {
         assert_eq!(track(&later, &upstream, new).unwrap().commit, next);
         old = new;
     }
+    let mirror = sources.resolve(&spec(&upstream, "gone"), &quiet).unwrap().repo;
+    let names = Repository::open_bare(mirror).unwrap();
+    let names = names.references().unwrap().map(|name| name.unwrap().name_bytes().to_vec());
+    let names: Vec<_> = names.collect();
+    assert!(names.iter().any(|name| name.ends_with(b"\xff")), "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with(b"refs/outcrop")), "{names:?}");
     // Nothing else is lost: neither a branch that is gone at the server nor the commits.
     assert_eq!(sources.resolve(&spec(&upstream, "gone"), &quiet).unwrap().commit, kept);
     assert_eq!(by_id(first).unwrap().commit, first);
@@ -193,6 +205,19 @@ fn large_file_pointers_are_refused_by_name() {
     commit(&repo, "bad", &[(".gitattributes", attributes), ("d/x.bin", pointer)]);
     let error = track(&sources, &upstream, "bad").unwrap_err().to_string();
     assert!(error.contains("d/x.bin") && error.contains("LFS"), "{error}");
+    // Attributes hold below the directory that they lie in, and may be macros.
+    for (branch, attributes) in
+        [("below", "*.bin filter=lfs\n"), ("macro", "[attr]big filter=lfs -text\n*.bin big\n")]
+    {
+        commit(&repo, branch, &[("a/.gitattributes", attributes), ("b/x.bin", pointer)]);
+        track(&sources, &upstream, branch).unwrap();
+        let bad =
+            commit(&repo, branch, &[("a/.gitattributes", attributes), ("a/b/x.bin", pointer)]);
+        for _ in 0..2 {
+            let error = sources.resolve(&spec(&upstream, &bad.to_string()), &quiet).unwrap_err();
+            assert!(error.to_string().contains("a/b/x.bin"), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -202,21 +227,28 @@ fn submodules_are_found_recursively() {
     let path = |name: &str| place.path().join(name);
     let make = |name: &str| Repository::init_bare(path(name)).unwrap();
     let leaf = commit(&make("leaf.git"), "main", &[("leaf.c", "l")]);
-    let modules = "[submodule \"leaf\"]\n\tpath = deep/leaf\n\turl = ../leaf.git\n";
-    let deep = format!("commit:{leaf}");
-    let inner =
-        commit(&make("inner.git"), "main", &[(".gitmodules", modules), ("deep/leaf", &deep)]);
+    let root = commit(&make("root.git"), "main", &[("root.c", "r")]);
+    let modules = "[submodule \"leaf\"]\n\tpath = deep/leaf\n\turl = ../leaf.git\n\
+                   [submodule \"root\"]\n\tpath = deep/root\n\turl = https://gone.invalid/r.git\n";
+    let [deep, deeper] = [leaf, root].map(|id| format!("commit:{id}"));
+    let files = [(".gitmodules", modules), ("deep/leaf", &deep), ("deep/root", &deeper)];
+    let inner = commit(&make("inner.git"), "main", &files);
     let modules = "[submodule \"inner\"]\npath=lib/inner\nurl=https://gone.invalid/inner.git\n\
                    [submodule \"ghost\"]\npath=ghost\nurl=../ghost\n";
     let wanted = format!("commit:{inner}");
     commit(&make("outer.git"), "main", &[(".gitmodules", modules), ("lib/inner", &wanted)]);
     let url = path("outer.git").display().to_string();
     let outer = sources.resolve(&spec(&path("outer.git"), "main"), &quiet).unwrap();
-    let overrides =
-        BTreeMap::from([("lib/inner".to_owned(), path("inner.git").display().to_string())]);
+    let url_of = |name: &str| path(name).display().to_string();
+    let below = UrlOverride { url: url_of("root.git"), submodules: UrlOverrides::new() };
+    let submodules = UrlOverrides::from([("deep/root".to_owned(), below)]);
+    let above = UrlOverride { url: url_of("inner.git"), submodules };
+    let overrides = UrlOverrides::from([("lib/inner".to_owned(), above)]);
     let found = sources.submodules(&outer, &url, &overrides, &Aliases::default(), &quiet).unwrap();
     let seen: Vec<_> = found.iter().map(|one| (one.path.as_str(), one.source.commit)).collect();
-    assert_eq!(seen, [("lib/inner", inner), ("lib/inner/deep/leaf", leaf)]);
+    let expected =
+        [("lib/inner", inner), ("lib/inner/deep/leaf", leaf), ("lib/inner/deep/root", root)];
+    assert_eq!(seen, expected);
     // The layer shows them nested.
     let resolver = submodule_resolver(&found);
     let layer = GitLayer::from_tree(&outer.repo, outer.tree, outer.time, "outer", Some(resolver));
@@ -227,6 +259,36 @@ fn submodules_are_found_recursively() {
     let mut content = [0; 8];
     assert_eq!(layer.read(place, 0, &mut content).unwrap(), 1);
     assert_eq!(content[0], b'l');
+}
+
+#[test]
+fn gitmodules_are_read_by_the_rules_of_git() {
+    let place = tempfile::tempdir().unwrap();
+    let sources = sources(&place);
+    let drafts =
+        || std::fs::read_dir(sources.store.temporary_path().parent().unwrap()).unwrap().count();
+    let before = drafts();
+    let read = |text: &str| read_gitmodules(&sources.store, text.as_bytes());
+    let found = |text: &str| read(text).unwrap();
+    let entry = |path: &str, url: Option<&str>| (path.to_owned(), url.map(str::to_owned));
+    let text = "[submodule \"b\"]\n\tpath = lib/a\n\turl = ../a.git\n[submodule \"x\"]\n url=x\n\
+                [submodule \"c\"]\npath=c\n[core]\npath=/etc\n";
+    assert_eq!(found(text), [entry("c", None), entry("lib/a", Some("../a.git"))]);
+    // Comments, quotes, sections in one line, continued lines, and names with dots.
+    let text =
+        "[submodule \"a.b.url\"] path = \"lib/a b\" # why\n\tURL = https://h/\\\nx.git ; said\n";
+    assert_eq!(found(text), [entry("lib/a b", Some("https://h/x.git"))]);
+    // A later value wins, as in git.
+    let text = "[submodule \"a\"]\npath=a\nurl=1\n[submodule \"a\"]\nurl=2\n";
+    assert_eq!(found(text), [entry("a", Some("2"))]);
+    assert!(read("[submodule \"a\"\npath=a\n").is_err());
+    let other = place.path().join("other");
+    std::fs::write(&other, "[submodule \"o\"]\npath=o\n").unwrap();
+    for section in ["[include]", "[INCLUDE]", "[includeIf \"gitdir:/**\"]"] {
+        let said = read(&format!("{section}\npath = {}\n", other.display())).unwrap_err();
+        assert!(said.message().contains("includes other files"), "{said}");
+    }
+    assert_eq!(drafts(), before);
 }
 
 #[test]
@@ -276,4 +338,11 @@ fn fetches_over_a_socket() {
     assert_eq!(sources.resolve(&spec(second.to_string()), &quiet).unwrap().commit, second);
     let error = sources.resolve(&spec("v9".to_owned()), &quiet).unwrap_err().to_string();
     assert!(error.contains("no revision v9"), "{error}");
+    // A commit that no ref leads to any more, where the server gives such ones.
+    let lost = commit(&repo, "lost", &[("a", "4")]);
+    repo.find_reference("refs/heads/lost").unwrap().delete().unwrap();
+    let error = sources.resolve(&spec(lost.to_string()), &quiet).unwrap_err().to_string();
+    assert!(error.contains(&format!("no revision {lost}")), "{error}");
+    repo.config().unwrap().set_bool("uploadpack.allowAnySHA1InWant", true).unwrap();
+    assert_eq!(sources.resolve(&spec(lost.to_string()), &quiet).unwrap().commit, lost);
 }

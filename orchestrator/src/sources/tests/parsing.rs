@@ -3,7 +3,7 @@ use std::path::Path;
 use super::super::apt::{deb822_sources, one_line_sources, parse_showsrc};
 use super::super::debian::mirror_name;
 use super::super::patches::parse_series;
-use super::super::submodules::{join_url, parse_gitmodules};
+use super::super::submodules::join_url;
 use super::super::*;
 
 const DIGEST: &str = "62adfca89b0a1c0164c2cdca59ca210c1d44c3ffc46daf9931cf4942664cb02a";
@@ -212,16 +212,10 @@ fn mirrors_of_versions_are_distinct() {
 }
 
 #[test]
-fn series_submodules_and_relative_urls() {
+fn series_and_relative_urls() {
     let series = "# all\n\nfix.patch\n sub/b.diff -p0 # why\nc.patch -R -p2\n";
     let expected = [("fix.patch", 1), ("sub/b.diff", 0), ("c.patch", 2)];
     assert_eq!(parse_series(series), expected.map(|(name, strip)| (name.to_owned(), strip)));
-    let text = "[submodule \"a\"]\n\tpath = lib/a\n\turl = ../a.git\n[submodule \"b\"]\n url=x\n\
-                [submodule \"c\"]\npath=c\n";
-    assert_eq!(
-        parse_gitmodules(text),
-        [("lib/a".to_owned(), Some("../a.git".to_owned())), ("c".to_owned(), None)]
-    );
     assert_eq!(join_url("https://h/p/x.git", "../a.git"), "https://h/p/a.git");
     assert_eq!(join_url("/srv/x/", "./a"), "/srv/x/a");
     assert_eq!(join_url("/srv/x", "https://h/a"), "https://h/a");
