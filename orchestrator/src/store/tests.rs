@@ -504,9 +504,5 @@ fn a_full_disk_is_reported_and_leaves_nothing() {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    let started = Instant::now();
-    while !Command::new("umount").arg(&disk).status().unwrap().success() {
-        assert!(started.elapsed() < Duration::from_secs(10), "cannot unmount");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    assert!(Command::new("umount").arg("-l").arg(&disk).status().unwrap().success());
 }

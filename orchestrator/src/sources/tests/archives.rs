@@ -336,7 +336,8 @@ fn a_full_disk_is_reported_and_leaves_no_mirror() {
         let error = sources.resolve(&spec, &quiet).unwrap_err().to_string();
         (error, names(&sources.store.mirrors()), names(&sources.store.root().join("tmp")).len())
     };
-    let unmounted = std::process::Command::new("umount").arg(&disk).status().unwrap();
+    // A process that another test is just starting may have files of it open.
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(&disk).status().unwrap();
     assert!(unmounted.success());
     let (error, mirrors, temporary) = left;
     assert!(error.contains("No space left"), "{error}");
