@@ -165,6 +165,47 @@ fn what_fails_on_the_host_is_tried_by_the_guest() {
     assert!(said.contains("3 by the guest: failed on the host"), "{said}");
 }
 
+/// What the host refuses, with a message; and what it does not.
+const ALONE: &str = r#"
+echo '__asm__(".incbin \"/etc/hostname\"");' > incbin.c
+if gcc -c incbin.c 2> said; then exit 1; fi
+grep 'the host does not compile this: an assembler statement reads a file' said
+echo 'int main(void) { return 0; }' > a.c
+gcc -O2 -c a.c
+for name in 1 2 3 4 5; do gcc a.o -o a; done
+mkdir -p "$DESTDIR"
+"#;
+
+#[test]
+fn a_guest_that_must_not_compile_is_told_why_and_its_programs_are_counted() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("alone");
+    let definitions = tree(&scratch, &[(&name, &[], ALONE)]);
+    let mut command: Command = outcrop();
+    command.args(["build", &name, "--arch", &guest_arch(), "--json"]);
+    command.args(["--compile", "distcc-only", "--definitions"]);
+    let said = run(command.arg(&definitions)).ok();
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let step = &report["steps"][0];
+    assert_eq!(
+        (&step["compiled"]["sent"], &step["compiled"]["compiled"]),
+        (&2.into(), &1.into()),
+        "{step}"
+    );
+    let programs = &step["guest_programs"];
+    assert_eq!(programs["ld"]["processes"], 5, "{step}");
+    // The compilers' own part is at least the start of each; and nothing takes more than QEMU did.
+    let seconds = |name: &str| programs[name]["cpu_seconds"].as_f64().unwrap();
+    assert!(seconds("cc1") > 0.0 && seconds("ld") > 0.0, "{step}");
+    let all =
+        programs.as_object().unwrap().values().map(|one| one["cpu_seconds"].as_f64().unwrap());
+    assert!(all.sum::<f64>() <= step["guest_cpu_seconds"].as_f64().unwrap() * 1.1 + 0.1, "{step}");
+    assert!(said.stderr.contains("linkers "), "{}", said.stderr);
+}
+
 /// One source that takes the host a second or more, six times at once.
 const MANY: &str = r#"
 mkdir /objects

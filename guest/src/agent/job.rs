@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::port::Port;
 use crate::system::{self, Confinement, Interest};
 use crate::world::World;
-use outcrop_guest::protocol::{AgentMessage, Input, Outcome, Program, Run, Stream};
+use outcrop_guest::protocol::{AgentMessage, Input, Outcome, Program, ProgramUse, Run, Stream};
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -225,7 +225,7 @@ impl Job {
     }
 
     /// Meaningful once the command has ended.
-    pub fn exit_message(&self, id: u32) -> AgentMessage {
+    pub fn exit_message(&self, id: u32, programs: Vec<ProgramUse>) -> AgentMessage {
         let status = self.status.unwrap_or(0);
         let number = |value: i32| u32::try_from(value).unwrap_or(0);
         let outcome = if self.timed_out {
@@ -236,7 +236,7 @@ impl Job {
             Outcome::Exited(number(libc::WEXITSTATUS(status)))
         };
         let nanoseconds = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        AgentMessage::Exit { id, outcome, nanoseconds }
+        AgentMessage::Exit { id, outcome, nanoseconds, programs }
     }
 }
 

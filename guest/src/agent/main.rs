@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod accounting;
 mod boot;
 mod command_line;
 mod failure;

@@ -1,6 +1,7 @@
 //! The conversation with the host: one loop over the port, the children and their streams.
 
 use crate::BUILD_ID;
+use crate::accounting::Accounting;
 use crate::failure::Failure;
 use crate::job::Job;
 use crate::port::Port;
@@ -22,6 +23,7 @@ pub struct Session {
     signals: File,
     world: World,
     jobs: BTreeMap<u32, Job>,
+    accounting: Accounting,
     /// Whether any process but this one exists.
     children: bool,
     finished: bool,
@@ -48,6 +50,7 @@ impl Session {
             signals,
             world: World::default(),
             jobs: BTreeMap::new(),
+            accounting: Accounting::default(),
             children: false,
             finished: false,
             disconnected: None,
@@ -179,7 +182,8 @@ impl Session {
         }
         for id in over {
             if let Some(job) = self.jobs.remove(&id) {
-                self.port.send(&job.exit_message(id));
+                let programs = self.accounting.take();
+                self.port.send(&job.exit_message(id, programs));
             }
         }
     }
@@ -248,6 +252,7 @@ impl Session {
     }
 
     fn begin(&mut self, run: &Run) {
+        self.accounting.begin();
         let started = if self.jobs.contains_key(&run.id) {
             Err(Failure::new(format!("the command number {} is in use", run.id)))
         } else {
@@ -259,7 +264,8 @@ impl Session {
             }
             Err(failure) => {
                 let outcome = Outcome::NotStarted(failure.to_string().into_bytes());
-                self.port.send(&AgentMessage::Exit { id: run.id, outcome, nanoseconds: 0 });
+                let (id, programs) = (run.id, Vec::new());
+                self.port.send(&AgentMessage::Exit { id, outcome, nanoseconds: 0, programs });
             }
         }
     }

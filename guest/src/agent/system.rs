@@ -82,6 +82,13 @@ pub fn see_32_bits() -> io::Result<()> {
     check(unsafe { libc::personality(PER_LINUX32) }).map(drop)
 }
 
+/// Has the kernel append a record to the file for each process that ends (acct(2)).
+pub fn account_to(file: &Path) -> io::Result<()> {
+    let file = c_string(file.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated string that outlives the call.
+    check(unsafe { libc::acct(file.as_ptr()) }).map(drop)
+}
+
 pub fn change_directory(directory: &File) -> io::Result<()> {
     // SAFETY: an open descriptor.
     check(unsafe { libc::fchdir(directory.as_raw_fd()) }).map(drop)

@@ -105,6 +105,16 @@ pub enum Outcome {
     NotStarted(Vec<u8>),
 }
 
+/// What one program's processes cost that have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProgramUse {
+    /// At most 15 bytes, as the kernel keeps it; empty for all others together.
+    pub name: Vec<u8>,
+    pub processes: u32,
+    /// Hundredths of a second of the guest's processor. Each process counts whole ones only.
+    pub hundredths: u64,
+}
+
 /// From the orchestrator to the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostMessage {
@@ -125,7 +135,7 @@ pub enum AgentMessage {
     Hello(AgentHello),
     Done,
     Output { id: u32, stream: Stream, data: Vec<u8> },
-    Exit { id: u32, outcome: Outcome, nanoseconds: u64 },
+    Exit { id: u32, outcome: Outcome, nanoseconds: u64, programs: Vec<ProgramUse> },
     InputTaken { id: u32, count: u32 },
     Error(Vec<u8>),
     Pong(u64),
@@ -366,10 +376,15 @@ impl AgentMessage {
                 });
                 put_bytes(out, data);
             }
-            AgentMessage::Exit { id, outcome, nanoseconds } => {
+            AgentMessage::Exit { id, outcome, nanoseconds, programs } => {
                 out.extend_from_slice(&id.to_le_bytes());
                 put_outcome(out, outcome);
                 out.extend_from_slice(&nanoseconds.to_le_bytes());
+                put_list(out, programs, |out, program| {
+                    put_bytes(out, &program.name);
+                    out.extend_from_slice(&program.processes.to_le_bytes());
+                    out.extend_from_slice(&program.hundredths.to_le_bytes());
+                });
             }
             AgentMessage::InputTaken { id, count } => {
                 out.extend_from_slice(&id.to_le_bytes());
@@ -413,7 +428,12 @@ impl AgentMessage {
                 let mut r = Reader::new("Exit", payload);
                 let id = r.u32()?;
                 let outcome = take_outcome(&mut r)?;
-                (AgentMessage::Exit { id, outcome, nanoseconds: r.u64()? }, r)
+                let nanoseconds = r.u64()?;
+                let programs = r.list(|r| {
+                    let (name, processes) = (r.bytes()?, r.u32()?);
+                    Ok(ProgramUse { name, processes, hundredths: r.u64()? })
+                })?;
+                (AgentMessage::Exit { id, outcome, nanoseconds, programs }, r)
             }
             0x85 => {
                 let mut r = Reader::new("InputTaken", payload);

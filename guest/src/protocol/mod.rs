@@ -15,14 +15,14 @@ mod tests;
 
 pub use frame::{Deframer, Frame};
 pub use message::{
-    AgentHello, AgentMessage, HostHello, HostMessage, Input, Network, Outcome, Program, Root, Run,
-    Setup, Stream, Temporary,
+    AgentHello, AgentMessage, HostHello, HostMessage, Input, Network, Outcome, Program, ProgramUse,
+    Root, Run, Setup, Stream, Temporary,
 };
 
 use std::fmt;
 
 /// The version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The name of the virtio-serial port.
 pub const PORT_NAME: &str = "outcrop.control";

@@ -84,6 +84,14 @@ fn host_message() -> impl Strategy<Value = HostMessage> {
     ]
 }
 
+fn program_use() -> impl Strategy<Value = ProgramUse> {
+    (bytes(), any::<(u32, u64)>()).prop_map(|(name, (processes, hundredths))| ProgramUse {
+        name,
+        processes,
+        hundredths,
+    })
+}
+
 fn agent_message() -> impl Strategy<Value = AgentMessage> {
     let outcome = prop_oneof![
         any::<u32>().prop_map(Outcome::Exited),
@@ -106,9 +114,14 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
             stream: if error { Stream::Error } else { Stream::Output },
             data
         }),
-        (any::<(u32, u64)>(), outcome).prop_map(|((id, nanoseconds), outcome)| {
-            AgentMessage::Exit { id, outcome, nanoseconds }
-        }),
+        (any::<(u32, u64)>(), outcome, prop::collection::vec(program_use(), 0..4)).prop_map(
+            |((id, nanoseconds), outcome, programs)| AgentMessage::Exit {
+                id,
+                outcome,
+                nanoseconds,
+                programs
+            }
+        ),
         any::<(u32, u32)>().prop_map(|(id, count)| AgentMessage::InputTaken { id, count }),
         bytes().prop_map(AgentMessage::Error),
         any::<u64>().prop_map(AgentMessage::Pong),

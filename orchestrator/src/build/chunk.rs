@@ -17,13 +17,14 @@ use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
 use super::log::BuildLog;
+use super::programs::Programs;
 use super::report::StepReport;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking};
 use crate::compile::JOB_LOG;
 use crate::compile::job_log::JobLog;
 use crate::definitions::{self, DeviceKind, Step, StepName};
-use crate::guest::{Command, Guest};
+use crate::guest::{Command, Exit, Guest};
 use crate::sources::{ResolvedSource, ResolvedSubmodule};
 use crate::store::{Artifact, ArtifactInfo, Key, SourceRecord};
 use crate::words::counted;
@@ -191,8 +192,15 @@ async fn run_steps(
         log.environment(&environment);
         let begun = Instant::now();
         let mut outcome = Ok(());
+        let mut guest_programs = Programs::default();
         for script in &step.commands {
-            outcome = run_command(workshop, job, guest, log, &label, script, &environment).await;
+            let ran = run_command(workshop, job, guest, log, &label, script, &environment).await;
+            outcome = ran.and_then(|exit| {
+                guest_programs.add(&exit.programs);
+                let (step, command) = (label.clone(), script.clone());
+                let failure = BuildError::Command { step, command, exit: exit.to_string() };
+                exit.success().then_some(()).ok_or(failure)
+            });
             if outcome.is_err() {
                 break;
             }
@@ -202,6 +210,7 @@ async fn run_steps(
             step: label,
             seconds: begun.elapsed().as_secs_f64(),
             guest_cpu_seconds: (used - used_before).max(0.0),
+            guest_programs,
             compiled: jobs.news().unwrap_or_default(),
         };
         log.note(&report.describe());
@@ -220,7 +229,7 @@ async fn run_command(
     step: &str,
     script: &str,
     environment: &BTreeMap<String, String>,
-) -> Result<()> {
+) -> Result<Exit> {
     log.command(step, script);
     let mut command = Command::script(script).directory(job.build_directory());
     for (name, value) in environment {
@@ -236,14 +245,7 @@ async fn run_command(
         })
         .await?;
     log.exit(&exit);
-    if exit.success() {
-        return Ok(());
-    }
-    Err(BuildError::Command {
-        step: step.to_owned(),
-        command: script.to_owned(),
-        exit: exit.to_string(),
-    })
+    Ok(exit)
 }
 
 /// What is done to the install tree on the host, where no guest is needed.

@@ -13,6 +13,7 @@ pub mod gather;
 mod log;
 mod places;
 pub mod plan;
+mod programs;
 pub mod progress;
 pub mod queue;
 mod report;

@@ -21,6 +21,7 @@ impl Observer for Totals {
             Some(sum) => {
                 sum.seconds += report.seconds;
                 sum.guest_cpu_seconds += report.guest_cpu_seconds;
+                sum.guest_programs.merge(&report.guest_programs);
                 sum.compiled.add(&report.compiled);
             }
             None => steps.push(report),
@@ -55,6 +56,7 @@ fn without_jobs(step: &StepReport) -> StepReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::programs::Programs;
 
     #[test]
     fn steps_of_several_chunks_are_added_up() {
@@ -65,6 +67,7 @@ mod tests {
                 step: step.into(),
                 seconds,
                 guest_cpu_seconds: seconds / 2.0,
+                guest_programs: Programs::default(),
                 compiled: JobSummary::of(jobs),
             };
             totals.observe(Event::StepDone { component: "any".into(), report });

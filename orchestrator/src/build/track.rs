@@ -36,6 +36,16 @@ impl<'de> Deserialize<'de> for Tracking {
 }
 
 impl Tracking {
+    /// As the command line has it: nothing behind the option, or as in the configuration.
+    pub fn from_words(words: &[String]) -> Tracking {
+        match words {
+            [] => Tracking::Everything,
+            [word] if word == "true" => Tracking::Everything,
+            [word] if word == "false" => Tracking::Nothing,
+            chunks => Tracking::Chunks(chunks.to_vec()),
+        }
+    }
+
     /// The chunks that are meant. One that the target does not need is no mistake: the settings are
     /// for all targets.
     pub fn chunks(&self, definitions: &Definitions) -> Result<HashSet<ComponentId>> {
@@ -61,5 +71,22 @@ fn chunk(definitions: &Definitions, path: &str) -> Result<ComponentId> {
             "cannot track branches of {}: it is not a chunk",
             definitions.path_of(id)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_command_line() {
+        let read = |words: &[&str]| {
+            Tracking::from_words(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]), Tracking::Everything);
+        assert_eq!(read(&["true"]), Tracking::Everything);
+        assert_eq!(read(&["false"]), Tracking::Nothing);
+        let both = ["false", "strata/a"].map(str::to_owned);
+        assert_eq!(read(&["false", "strata/a"]), Tracking::Chunks(both.into()));
     }
 }

@@ -103,7 +103,7 @@ fn compiles<S>(
     }
     match probe() {
         Ok(service) => Ok((Some(service), None)),
-        Err(unavailable) if unavailable.is_mismatch() || choice == CompileChoice::Distcc => {
+        Err(unavailable) if unavailable.is_mismatch() || choice.needs_host() => {
             Err(CommandError::host(format!("the host cannot compile for guests: {unavailable}"))
                 .hint("--compile guest builds without it, many times slower"))
         }
@@ -129,13 +129,14 @@ pub async fn workshop(
     let (compile, compile_notice) = compiles(wishes.compile, || {
         let mut service = CompileService::probe(&kit)?;
         if let Some(why) = service.without_cxx() {
-            if wishes.compile == CompileChoice::Distcc {
+            if wishes.compile.needs_host() {
                 return Err(why.clone());
             }
             notices.push(format!("guests compile C++ by themselves, which is slower: {why}"));
         }
         let locks = context.store.root().join("locks");
         notices.extend(service.use_servers(wishes.servers, locks)?);
+        service.guests_help = wishes.compile != CompileChoice::DistccOnly;
         Ok(service)
     })?;
     if verdict.accelerator == Accelerator::Tcg {

@@ -64,8 +64,7 @@ impl Project {
         let aliases = config.aliases();
         let offline = sources.offline.or(&config);
         let tracked = match (&sources.track_branches, &config.track_branches) {
-            (Some(chunks), _) if chunks.is_empty() => Tracking::Everything,
-            (Some(chunks), _) => Tracking::Chunks(chunks.clone()),
+            (Some(chunks), _) => Tracking::from_words(chunks),
             (None, setting) => setting.clone().unwrap_or_default(),
         };
         let tracked = tracked.chunks(&definitions)?;

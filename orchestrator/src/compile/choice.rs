@@ -5,13 +5,22 @@
 use serde::Deserialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum CompileChoice {
     /// the host where it has the kit's compiler, guests elsewhere
     #[default]
     Auto,
     /// the host, through distcc; without a compiler for it nothing is built
     Distcc,
+    /// as distcc, and a job that the host refuses fails
+    DistccOnly,
     /// guests by themselves
     Guest,
+}
+
+impl CompileChoice {
+    /// Whether nothing is to be built without the host's compilers.
+    pub fn needs_host(self) -> bool {
+        matches!(self, CompileChoice::Distcc | CompileChoice::DistccOnly)
+    }
 }

@@ -18,7 +18,7 @@ use super::farm::{Answer, Farm, RemoteJob, Server};
 use super::job_log::{HOST, JobRecord};
 use super::options;
 use super::protocol::{
-    ProtocolError, read_body, read_request_head, write_packet, write_response_head,
+    ProtocolError, RequestHead, read_body, read_request_head, write_packet, write_response_head,
 };
 use super::runner::{self, Job, Outcome, STDERR, STDOUT};
 use super::source;
@@ -82,10 +82,12 @@ pub struct Settings {
     /// Others who compile.
     #[serde(default)]
     pub farm: Farm,
+    /// Whether the client compiles what is refused; if not, a refusal is an answer that says why.
+    pub guests_help: bool,
 }
 
 /// Why a job was not served. The connection is closed without an answer, upon which the client
-/// compiles by itself.
+/// compiles by itself, if it may.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error(transparent)]
@@ -145,6 +147,12 @@ pub fn serve(
 ) -> Result<(), Refused> {
     let before = usage::used_by_us().unwrap_or_default();
     let result = serve_job(input, output, settings);
+    if let (Err(refused), false) = (&result, settings.guests_help)
+        && !refused.is_hang_up()
+    {
+        // A client that is gone needs no answer.
+        let _ = refuse(output, refused);
+    }
     let cpu_seconds = usage::used_by_us().unwrap_or_default() - before;
     let record = match &result {
         Ok(done) => JobRecord {
@@ -210,12 +218,62 @@ fn host(doing: &'static str) -> impl Fn(io::Error) -> Refused {
     move |source| Refused::Host { doing, source }
 }
 
+/// Answers with a failure, for a client that must not compile by itself.
+fn refuse(output: BorrowedFd<'_>, refused: &Refused) -> io::Result<()> {
+    let said = format!("outcrop: the host does not compile this: {refused}\n");
+    let deadline = Instant::now() + REFUSAL_LIMIT;
+    let mut writer = BufWriter::new(Connection { peer: output, deadline, client: None });
+    write_response_head(&mut writer, EXITED_WITH_1)?;
+    let length = u32::try_from(said.len()).map_err(io::Error::other)?;
+    write_packet(&mut writer, "SERR", length, &mut said.as_bytes())?;
+    for token in ["SOUT", "DOTO"] {
+        write_packet(&mut writer, token, 0, &mut io::empty())?;
+    }
+    writer.flush()
+}
+
+/// What a client may take to read why its job is refused.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// As wait(2) says it.
+const EXITED_WITH_1: u32 = 1 << 8;
+
 /// Reads a request and its source, and checks both.
 fn accept<'a>(input: BorrowedFd<'a>, settings: &'a Settings) -> Result<Accepted<'a>, Refused> {
     let deadline = Instant::now() + Duration::from_secs(settings.limits.wall_seconds);
     let mut reader =
         io::BufReader::with_capacity(1 << 16, Connection { peer: input, deadline, client: None });
     let head = read_request_head(&mut reader)?;
+    let accepted = check(&head, settings, input, deadline);
+    if accepted.is_err() && !settings.guests_help {
+        // It listens for an answer only after it has sent everything.
+        read_body(&mut reader, head.source_size, &mut io::sink())?;
+    }
+    let job = accepted?;
+    let path = job.source();
+    let mut file = File::create(&path).map_err(host("cannot create the input"))?;
+    read_body(&mut reader, head.source_size, &mut file)?;
+    drop(file);
+    if source::reads_files(&path).map_err(host("cannot read the input"))? {
+        return Err(Refused::ReadsFiles);
+    }
+    if source::asks_for_columns(&path).map_err(host("cannot read the input"))? {
+        return Err(Refused::AsksForColumns);
+    }
+    let differs = &job.compiler.differs;
+    if source::says_one_of(&path, differs).map_err(host("cannot read the input"))? {
+        return Err(Refused::Differs(differs.join(", ")));
+    }
+    Ok(job)
+}
+
+/// Checks a request, and makes a directory for its source.
+fn check<'a>(
+    head: &RequestHead,
+    settings: &'a Settings,
+    client: BorrowedFd<'a>,
+    deadline: Instant,
+) -> Result<Accepted<'a>, Refused> {
     if u64::from(head.source_size) > settings.limits.output_bytes {
         return Err(Refused::Command("the source is too large".into()));
     }
@@ -240,23 +298,7 @@ fn accept<'a>(input: BorrowedFd<'a>, settings: &'a Settings) -> Result<Accepted<
         .prefix("compile-")
         .tempdir_in(&settings.scratch)
         .map_err(host("cannot create a directory"))?;
-    let job = Accepted { settings, compiler, command, directory, client: input, deadline };
-    let path = job.source();
-    let mut file = File::create(&path).map_err(host("cannot create the input"))?;
-    read_body(&mut reader, head.source_size, &mut file)?;
-    drop(file);
-    if source::reads_files(&path).map_err(host("cannot read the input"))? {
-        return Err(Refused::ReadsFiles);
-    }
-    if source::asks_for_columns(&path).map_err(host("cannot read the input"))? {
-        return Err(Refused::AsksForColumns);
-    }
-    let said =
-        source::says_one_of(&path, &compiler.differs).map_err(host("cannot read the input"))?;
-    if said {
-        return Err(Refused::Differs(compiler.differs.join(", ")));
-    }
-    Ok(job)
+    Ok(Accepted { settings, compiler, command, directory, client, deadline })
 }
 
 impl Accepted<'_> {

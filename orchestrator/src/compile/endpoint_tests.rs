@@ -51,6 +51,7 @@ impl Bench {
             log: directory.path().join("log"),
             scratch: directory.path().join("scratch"),
             farm: Farm::default(),
+            guests_help: true,
         };
         fs::create_dir(&settings.scratch).unwrap();
         Some(Bench { directory, settings })
@@ -266,15 +267,25 @@ pub(super) fn listen(settings: Settings) -> String {
 
 /// Runs the stock client as a guest would; `None`, with a message, where it is not installed.
 fn distcc(address: &str, directory: &Path, fallback: bool, command: &str) -> Option<Output> {
+    let mut environment = CompileService::of_compilers(Vec::new()).environment();
+    environment.push(("DISTCC_FALLBACK".into(), u8::from(fallback).to_string()));
+    distcc_with(address, directory, command, &environment)
+}
+
+fn distcc_with(
+    address: &str,
+    directory: &Path,
+    command: &str,
+    environment: &[(String, String)],
+) -> Option<Output> {
     // A client that cannot get rid of a job must not hang the tests.
     let result = Command::new("timeout")
         .args(["60", "distcc"])
         .args(command.split(' '))
         .current_dir(directory)
-        .envs(CompileService::of_compilers(Vec::new()).environment())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("DISTCC_HOSTS", format!("{address}/8"))
         .env("DISTCC_DIR", directory)
-        .env("DISTCC_FALLBACK", if fallback { "1" } else { "0" })
         .env("LC_ALL", "C")
         .output();
     let output = result.unwrap();
@@ -357,6 +368,38 @@ fn an_error_in_a_source_is_told_once_and_leaves_the_host_in_use() {
     assert!(output.status.success(), "{output:?}");
     let jobs = bench.jobs(2);
     assert_eq!((jobs.sent, jobs.compiled), (2, 1), "{}", bench.log());
+}
+
+#[test]
+fn a_client_that_must_not_compile_is_told_why_its_job_is_refused() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.settings.guests_help = false;
+    let mut service = CompileService::of_compilers(Vec::new());
+    service.guests_help = false;
+    let work = bench.directory.path();
+    fs::write(work.join("a.c"), C_SOURCE).unwrap();
+    fs::write(work.join("bad.c"), "int x = ;\n").unwrap();
+    fs::write(work.join("incbin.c"), "__asm__(\".incbin \\\"/etc/passwd\\\"\");\n").unwrap();
+    let address = listen(bench.settings.clone());
+    let compile = |command: &str| distcc_with(&address, work, command, &service.environment());
+    let refused = "outcrop: the host does not compile this: ";
+    for (command, why) in [
+        ("gcc -fstack-usage -c a.c -o a.o", refused.to_owned()),
+        ("gcc -c incbin.c -o a.o", format!("{refused}an assembler statement reads a file")),
+        ("gcc -c bad.c -o a.o", "bad.c:1:9: error".to_owned()),
+    ] {
+        let Some(output) = compile(command) else { return };
+        assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.matches(&why).count(), 1, "{command}: {said}");
+        assert!(!work.join("a.o").exists() && !work.join("a.su").exists(), "{command}");
+        // No back-off: what is not refused still reaches the host.
+        let output = compile("gcc -c a.c -o good.o").unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let jobs = bench.jobs(6);
+    assert_eq!((jobs.sent, jobs.compiled), (6, 3), "{}", bench.log());
+    bench.assert_clean();
 }
 
 /// Comments and macros are gone when the host compiles, and warnings depend on them.

@@ -70,6 +70,8 @@ pub struct CompileService {
     assembler: PathBuf,
     without_cxx: Option<Unavailable>,
     farm: Farm,
+    /// Whether guests compile what the host refuses or fails at.
+    pub guests_help: bool,
 }
 
 impl CompileService {
@@ -96,7 +98,8 @@ impl CompileService {
             })
             .collect();
         let assembler = PathBuf::from(format!("/usr/bin/{}-as", architecture.triplet));
-        Ok(CompileService { compilers, assembler, without_cxx, farm: Farm::default() })
+        let farm = Farm::default();
+        Ok(CompileService { compilers, assembler, without_cxx, farm, guests_help: true })
     }
 
     /// What is missing for C++, where that keeps the host from compiling it.
@@ -150,7 +153,8 @@ impl CompileService {
     #[cfg(test)]
     pub(super) fn of_compilers(compilers: Vec<Compiler>) -> CompileService {
         let assembler = "/usr/bin/as".into();
-        CompileService { compilers, assembler, without_cxx: None, farm: Farm::default() }
+        let farm = Farm::default();
+        CompileService { compilers, assembler, without_cxx: None, farm, guests_help: true }
     }
 
     /// Who else compiles.
@@ -166,21 +170,24 @@ impl CompileService {
     /// What every command in the guest finds in its environment. `PATH` is not here: put
     /// [`Self::path_prefix`] in front of the guest's.
     pub fn environment(&self) -> Vec<(String, String)> {
-        [
+        let mut variables = vec![
             ("DISTCC_HOSTS", hosts()),
             // Memory of the guest: times must be by its own clock, or the back-off never ends.
             ("DISTCC_DIR", "/dev/shm".into()),
             // What is refused, or fails on the host, is compiled in the guest, quietly: configure reads
             // warnings as failures.
-            ("DISTCC_FALLBACK", "1".into()),
+            ("DISTCC_FALLBACK", u8::from(self.guests_help).to_string()),
             ("DISTCC_LOG", "/dev/null".into()),
             // Seconds without the host after a refusal. With 0, distcc 3.4 asks again for ever.
             ("DISTCC_BACKOFF_PERIOD", "1".into()),
             ("DISTCC_PAUSE_TIME_MSEC", "10".into()),
             ("DISTCC_IO_TIMEOUT", "1800".into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        ];
+        if !self.guests_help {
+            // Any value does.
+            variables.push(("DISTCC_SKIP_LOCAL_RETRY", "1".into()));
+        }
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The directory where compilers' names are the distcc client's.
@@ -211,6 +218,7 @@ impl CompileService {
             log: directory.join(JOB_LOG),
             scratch: directory.to_owned(),
             farm: self.farm.clone(),
+            guests_help: self.guests_help,
         };
         let path = directory.join("compile.json");
         let mut file = std::fs::File::create(&path)?;

@@ -54,6 +54,8 @@ impl Resolver {
                 .map_or_else(|| names.join(", "), |near| format!("did you mean `{near}`?"));
             let message = format!("there is no architecture `{arch}`");
             self.problems.error_hint(file.spot.field("arch"), message, hint);
+        } else if arch.starts_with("armv5") {
+            self.came_with(3, &format!("the architecture `{arch}`"), || file.spot.field("arch"));
         }
         let Some(entries) = file.raw.strata.take() else {
             self.problems.error(file.spot.clone(), "a system needs `strata`");
@@ -74,6 +76,11 @@ impl Resolver {
             strata.push(SystemStratum { stratum, artifacts: selection });
         }
         let configuration_extensions = file.raw.configuration_extensions.take().unwrap_or_default();
+        let named = |name: &String| name.rsplit('/').next() == Some("install-essential-files");
+        if let Some(place) = configuration_extensions.iter().position(named) {
+            let spot = || file.spot.field("configuration-extensions").item(place);
+            self.came_with(3, "`install-essential-files`", spot);
+        }
         self.set(file.id, Detail::System(System { arch, strata, configuration_extensions }));
     }
 

@@ -156,6 +156,7 @@ impl Resolver {
 
     fn read_defaults(&mut self, files: &Files) {
         let Some(file) = &files.defaults else { return };
+        self.came_with(7, "`DEFAULTS`", || Spot::file(&file.path));
         if self.problems.reading == Reading::Compatible
             && let Some(fault) = self.text(file).and_then(|text| node::parse(text).faults.pop())
         {
@@ -233,7 +234,9 @@ impl Resolver {
         let name = self.name_of(raw.name.take(), &path, &spot);
         let detail = match kind {
             Kind::Chunk => {
-                self.check_gates(&steps, &spot);
+                if steps.iter().any(|(name, _)| *name == super::StepName::Strip) {
+                    self.came_with(5, "`strip-commands`", || spot.field("strip-commands"));
+                }
                 Detail::Chunk(Box::new(chunk::from_file(
                     &mut raw,
                     steps,
@@ -284,10 +287,10 @@ impl Resolver {
     }
 
     /// What an older version of the format does not have yet: harmless, but other tools refuse it.
-    fn check_gates(&mut self, steps: &[(super::StepName, Vec<String>)], spot: &Spot) {
-        if self.version < 5 && steps.iter().any(|(name, _)| *name == super::StepName::Strip) {
-            let message = format!("`strip-commands` came with version 5; this is {}", self.version);
-            self.problems.warning(spot.field("strip-commands"), message);
+    pub fn came_with(&mut self, version: u32, what: &str, spot: impl FnOnce() -> Spot) {
+        if self.version < version {
+            let message = format!("{what} came with version {version}; this is {}", self.version);
+            self.problems.warning(spot(), message);
         }
     }
 

@@ -80,6 +80,12 @@ impl Resolver {
         }
         let id = self.member_chunk(context, entry, &name, spot)?;
         let own = self.siblings(context, entry, &name, spot);
+        if entry.submodules.is_some() {
+            self.came_with(8, "`submodules`", || spot.field("submodules"));
+        }
+        if entry.build_system.is_some() {
+            self.came_with(6, "`build-system` in a stratum", || spot.field("build-system"));
+        }
         let origin = Origin::from_entry(entry, spot, &mut self.problems);
         self.merge_origin(id, origin, spot);
         let inherited = context.build_depends;

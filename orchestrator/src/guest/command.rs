@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use outcrop_guest::protocol::{self, Outcome, Program};
+use outcrop_guest::protocol::{self, Outcome, Program, ProgramUse};
 
 /// A command. It gets the environment given here and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct Exit {
     pub outcome: Outcome,
     /// Measured by the guest's clock.
     pub duration: Duration,
+    /// What the guest's processes cost that ended with it, as the kernel counted them.
+    pub programs: Vec<ProgramUse>,
 }
 
 impl Exit {

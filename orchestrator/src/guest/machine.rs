@@ -19,12 +19,14 @@ use super::launch::{introduce, launch};
 use super::link::Link;
 use super::recipe::{Accelerator, QemuRecipe};
 use super::terminal::TerminalEvent;
+use crate::process::usage::{self, Wait};
 
 /// With a larger message size each 9p request moves more; below 512,000 it was measured slower.
 /// The guest is the only writer of its sysroot while it runs, so it may cache everything.
 const NINE_P_OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=524288,cache=loose";
 
-/// How long things may take before the guest counts as dead.
+/// How long things may take before the guest counts as dead. `start` and `unmount` stand still while
+/// QEMU waits for a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// From the start of QEMU to a guest that is ready for commands.
@@ -37,7 +39,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // Emulated guests on a busy host are slow, not dead.
         Limits {
             start: Duration::from_secs(120),
             answer: Duration::from_secs(60),
@@ -126,6 +127,31 @@ impl GuestOptions {
     }
 }
 
+/// Waits until the work is done, or the limit is over: then `None`. While the process is ready to run and has
+/// no processor the limit stands still, since a guest on a busy host is slow and not dead.
+async fn with_patience<T>(
+    limit: Duration,
+    process: Option<u32>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    let mut wait = process.map(Wait::of);
+    let started = Instant::now();
+    loop {
+        let waited = wait.as_mut().map(Wait::look).unwrap_or_default();
+        let left = limit.saturating_add(waited).saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return None;
+        }
+        if let Ok(done) = timeout(left.min(LOOK_INTERVAL), &mut work).await {
+            return Some(done);
+        }
+    }
+}
+
+/// How often a guest that has a time limit is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Where the time of a start went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
@@ -158,10 +184,11 @@ impl Guest {
         let mut link = launch(&options).await?;
         let limit = options.limits.start;
         let started = Instant::now();
-        let result = timeout(limit, introduce(&mut link, &options)).await;
+        let process = link.qemu.id();
+        let result = with_patience(limit, process, introduce(&mut link, &options)).await;
         let (hello, at) = match result {
-            Ok(result) => result?,
-            Err(_) => {
+            Some(result) => result?,
+            None => {
                 return Err(GuestError::StartTimeout { limit, last_words: link.last_words() });
             }
         };
@@ -195,7 +222,7 @@ impl Guest {
 
     /// Seconds of a processor that QEMU has used so far.
     pub fn cpu_seconds(&self) -> f64 {
-        self.process_id().and_then(crate::process::usage::used_by).unwrap_or_default()
+        self.process_id().and_then(usage::used_by).unwrap_or_default()
     }
 
     /// Runs a command and hands its output on as it comes. While `output` does not return, the
@@ -248,7 +275,7 @@ impl Guest {
         // The agent is busy with one thing and answers nothing else.
         self.link.answer_limit = None;
         self.link.send(&HostMessage::Unmount)?;
-        let limit = self.limits.unmount;
+        let (limit, process) = (self.limits.unmount, self.process_id());
         let done = async {
             loop {
                 match self.link.receive().await? {
@@ -261,9 +288,9 @@ impl Guest {
                 }
             }
         };
-        match timeout(limit, done).await {
-            Ok(result) => result?,
-            Err(_) => {
+        match with_patience(limit, process, done).await {
+            Some(result) => result?,
+            None => {
                 return Err(GuestError::Unresponsive { limit, last_words: self.link.last_words() });
             }
         }
@@ -302,9 +329,10 @@ impl Guest {
                 AgentMessage::Output { id: from, stream, data } if from == id => {
                     output(stream, &data);
                 }
-                AgentMessage::Exit { id: from, outcome, nanoseconds } if from == id => {
+                AgentMessage::Exit { id: from, outcome, nanoseconds, programs } if from == id => {
                     self.abandoned = None;
-                    return Ok(Exit { outcome, duration: Duration::from_nanos(nanoseconds) });
+                    let duration = Duration::from_nanos(nanoseconds);
+                    return Ok(Exit { outcome, duration, programs });
                 }
                 AgentMessage::InputTaken { id: from, count } if from == id => {
                     window = window.saturating_add(count).min(INPUT_WINDOW);

@@ -109,7 +109,8 @@ fn a_file_with_errors_is_not_a_missing_file() {
     let good = "name: a\nkind: chunk\n";
     assert_eq!(of("8", good, stratum), [""; 0]);
     let misspelt = "a.morph:3:1: error: unknown field `max-job` (did you mean `max-jobs`?)";
-    for version in ["1", "8"] {
+    let detected = stratum.replace("build-system: manual, ", "");
+    for (version, stratum) in [("1", detected.as_str()), ("8", stratum)] {
         let bad = format!("{good}max-job: 1\n");
         assert_eq!(of(version, &bad, stratum), [misspelt], "version {version}");
     }
@@ -474,4 +475,35 @@ fn defaults_are_checked() {
          `build-commands`?)"
     );
     assert!(all[1].starts_with("DEFAULTS:7:15: error: `[` is not a usable"), "{all:?}");
+}
+
+#[test]
+fn what_came_with_a_later_version() {
+    let stratum = "name: s\nkind: stratum\nchunks:\n- {name: a, build-system: manual, repo: r, \
+                   ref: e, submodules: {m: {url: u}}}\n";
+    let system = "name: t\nkind: system\narch: armv5l\nstrata: [{morph: s.morph}]\n\
+                  configuration-extensions: [fstab, extensions/install-essential-files]\n";
+    let chunk = "name: c\nkind: chunk\nstrip-commands: []\n";
+    let files = [("c.morph", chunk), ("s.morph", stratum), ("t.morph", system)];
+    let warned = |version: &str| {
+        let mut files = tree(version, &files);
+        files.defaults =
+            Some(TextFile { path: "DEFAULTS".into(), text: b"build-systems: {}\n".to_vec() });
+        shown(Definitions::parse(&files, Reading::Strict))
+    };
+    let all = [
+        (7, "DEFAULTS: warning: `DEFAULTS`"),
+        (5, "c.morph:3:17: warning: `strip-commands`"),
+        (6, "s.morph:4:27: warning: `build-system` in a stratum"),
+        (8, "s.morph:4:64: warning: `submodules`"),
+        (3, "t.morph:3:7: warning: the architecture `armv5l`"),
+        (3, "t.morph:5:35: warning: `install-essential-files`"),
+    ];
+    for version in 0..=8 {
+        let expected = all
+            .iter()
+            .filter(|(came, _)| version < *came)
+            .map(|(came, what)| format!("{what} came with version {came}; this is {version}"));
+        assert_eq!(warned(&version.to_string()), expected.collect::<Vec<_>>());
+    }
 }

@@ -69,6 +69,8 @@ fn target(
         command.arg(target).arg("--definitions").arg(definitions);
         command
     };
+    // Git trusts no repository of somebody else.
+    give(&own, definitions.parent().ok_or("definitions lie in a directory")?);
     run(&mut on(&["source", "fetch"])).ok();
     let timed = |arguments: &'static [&'static str]| -> Result<Vec<Outcome>> {
         // The first run reads what the others find in memory.
@@ -111,9 +113,14 @@ fn pretend<'a>(own: &Own, part: &str, keys: impl Iterator<Item = &'a str>) -> Re
         info["name"] = key.rsplit_once('.').map_or(key, |(name, _)| name).into();
         std::fs::write(to.join("artifact.json"), serde_json::to_vec(&info)?)?;
     }
-    let mut give = Command::new("chown");
-    run(give.arg("-R").arg("--reference").arg(own.store()).arg(&artifacts)).ok();
+    give(own, &artifacts);
     Ok(())
+}
+
+/// Makes files those of the user whose store it is.
+fn give(own: &Own, what: &Path) {
+    let mut chown = Command::new("chown");
+    run(chown.arg("-R").arg("--reference").arg(own.store()).arg(what)).ok();
 }
 
 /// Small bare repositories, all of one commit.
