@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::protocol::ProgramUse;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Bytes of a record: `struct acct_v3` of Linux's `include/uapi/linux/acct.h`.
@@ -34,7 +35,7 @@ pub fn add_up(records: &[u8]) -> Vec<ProgramUse> {
         program.hundredths = program.hundredths.saturating_add(hundredths);
     }
     let mut programs: Vec<ProgramUse> = programs.into_values().collect();
-    programs.sort_by(|a, b| (b.hundredths, b.processes).cmp(&(a.hundredths, a.processes)));
+    programs.sort_by_key(|program| Reverse((program.hundredths, program.processes)));
     let others = programs.split_off(programs.len().min(MOST_PROGRAMS));
     let together = others.into_iter().reduce(|sum, one| ProgramUse {
         name: Vec::new(),
