@@ -28,7 +28,7 @@ use crate::graph::Graph;
 pub const FORMAT: &str = "outcrop-key-1";
 
 /// Name and version of the default stripping; part of the keys of chunks that use it.
-pub const STRIP: &str = "in-process-2";
+pub const STRIP: &str = "in-process-3";
 
 /// Version of what selecting artifacts means; part of the keys of systems that do.
 pub const SELECTION: &str = "paths-1";

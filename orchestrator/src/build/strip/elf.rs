@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use object::elf::{
     self, FileHeader32, FileHeader64, SectionHeader32, SectionHeader64, SectionType,
@@ -15,7 +16,7 @@ use object::elf::{
 use object::endian::{U32, U64};
 use object::pod::{bytes_of, bytes_of_slice};
 use object::read::elf::{FileHeader, ProgramHeader, Rel, Rela, SectionHeader};
-use object::{Endianness, ReadRef};
+use object::{Endian, Endianness, ReadRef};
 
 /// Most bytes of section names that a sane file has.
 const MOST_NAMES: u64 = 1 << 20;
@@ -29,6 +30,9 @@ const MOST_ALIGNMENT: u64 = 1 << 16;
 /// Where section headers stand, in bytes: enough for both classes.
 const TABLE_ALIGNMENT: u64 = 8;
 
+/// Has one note: three words (length of name, length of content, type), `GNU` and a NUL, the content.
+const BUILD_ID_SECTION: &[u8] = b".note.gnu.build-id";
+
 /// How a file becomes a stripped one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stripped {
@@ -38,6 +42,8 @@ pub struct Stripped {
     pub kept: u64,
     /// Follows them.
     pub tail: Vec<u8>,
+    /// Where in what stays the build id is.
+    pub build_id: Option<Range<u64>>,
 }
 
 /// Says how a file is stripped; `None` where there is nothing to strip, or where it cannot be done
@@ -315,7 +321,28 @@ impl<'data, C: Class, R: ReadRef<'data>> Tables<'data, C, R> {
         tail.extend_from_slice(bytes_of_slice(&table));
         let size = self.loaded.checked_add(tail.len() as u64)?;
         let header = bytes_of(&self.header).to_vec();
-        (size < self.data.len().ok()?).then_some(Stripped { header, kept: self.loaded, tail })
+        let build_id = self.build_id();
+        let stripped = Stripped { header, kept: self.loaded, tail, build_id };
+        (size < self.data.len().ok()?).then_some(stripped)
+    }
+
+    /// Where the linker has put a sum of the whole file: SHA-1, or the first half of a longer one.
+    fn build_id(&self) -> Option<Range<u64>> {
+        const HEADER: u64 = 16;
+        let section = self.sections.iter().find(|section| section.name == BUILD_ID_SECTION)?;
+        let is_note = self.type_of(section) == elf::SHT_NOTE && section.fate == Fate::Stays;
+        let words = self.data.read_bytes_at(section.range.0, HEADER).ok()?;
+        let word = |number: usize| {
+            let bytes = words.get(4 * number..)?.first_chunk::<4>()?;
+            Some(self.endian.read_u32(*bytes))
+        };
+        let length = u64::from(word(1)?);
+        let is_build_id = word(0)? == 4 && word(2)? == elf::NT_GNU_BUILD_ID.0;
+        let start = section.range.0.checked_add(HEADER)?;
+        let end = start.checked_add(length)?;
+        let is_sum = [16, 20].contains(&length) && words.ends_with(b"GNU\0");
+        let fits = end <= section.range.1 && end <= self.loaded;
+        (is_note && is_build_id && is_sum && fits).then_some(start..end)
     }
 
     /// The names that are left.

@@ -25,7 +25,7 @@ fn run(command: &mut Command) -> String {
 
 /// What a stripped file consists of.
 fn stripped(bytes: &[u8]) -> Option<Vec<u8>> {
-    let Stripped { header, kept, tail } = strip(bytes)?;
+    let Stripped { header, kept, tail, .. } = strip(bytes)?;
     let mut new = [&bytes[..kept as usize], &tail].concat();
     new[..header.len()].copy_from_slice(&header);
     Some(new)

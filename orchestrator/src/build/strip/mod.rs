@@ -6,12 +6,14 @@ pub mod elf;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use object::read::{ReadCache, ReadCacheOps};
 use outcrop_fs::capture::{Visit, walk};
 use outcrop_fs::filesystem::{Filesystem, SetAttributes, SetTime};
 use outcrop_fs::node::{Ino, Kind};
 use outcrop_fs::{Errno, Error, Result};
+use sha2::{Digest, Sha256};
 
 /// What stripping did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,10 +74,36 @@ fn strip_file(fs: &dyn Filesystem, visit: &Visit<'_>) -> Result<u64> {
     set(SetAttributes { size: Some(stripped.kept), ..SetAttributes::default() })?;
     fs.write(ino, stripped.kept, &stripped.tail)?;
     fs.write(ino, 0, &stripped.header)?;
+    if let Some(place) = stripped.build_id {
+        renew_build_id(fs, ino, &place)?;
+    }
     set(SetAttributes { mtime: Some(SetTime::At(meta.mtime)), ..SetAttributes::default() })?;
     let size = stripped.kept.saturating_add(stripped.tail.len() as u64);
     Ok(meta.size.saturating_sub(size))
 }
+
+/// Makes the build id a sum of what is left: the linker's covers debug information, too, which is not
+/// the same for everybody who compiles.
+fn renew_build_id(fs: &dyn Filesystem, ino: Ino, place: &Range<u64>) -> Result<()> {
+    let length = place.end.saturating_sub(place.start);
+    let zeros = vec![0; usize::try_from(length).unwrap_or_default()];
+    fs.write(ino, place.start, &zeros)?;
+    let mut sum = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    let mut position = 0;
+    loop {
+        let count = fs.read(ino, position, &mut buffer)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        sum.update(bytes);
+        position = position.saturating_add(count as u64);
+    }
+    let sum = sum.finalize();
+    fs.write(ino, place.start, sum.get(..zeros.len()).unwrap_or_default())?;
+    Ok(())
+}
+
+/// What is read at once, in bytes.
+const PIECE: usize = 1 << 18;
 
 fn at(error: Error, path: &[u8]) -> Error {
     match error {

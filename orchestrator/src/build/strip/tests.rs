@@ -83,3 +83,43 @@ fn what_was_stripped_runs() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(Command::new(&path).status().unwrap().code(), Some(7));
 }
+
+/// The build id of a program; the linker's is a sum of debug information, too.
+fn build_id(program: &[u8]) -> Vec<u8> {
+    let mark =
+        [&4u32.to_ne_bytes()[..], &20u32.to_ne_bytes(), &3u32.to_ne_bytes(), b"GNU\0"].concat();
+    let at = program.windows(16).position(|bytes| bytes == mark).expect("a build id");
+    program[at + 16..at + 36].to_vec()
+}
+
+#[test]
+fn programs_that_differ_in_debug_information_alone_become_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let sources = [
+        "int main(void) { return 7; }\n",
+        "int  main(void) {  return   7; }\n",
+        "int main(void) { return 8; }\n",
+    ];
+    let mut programs = Vec::new();
+    for source in sources {
+        let path = directory.path().join("a.c");
+        std::fs::write(&path, source).unwrap();
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-g", "-Wl,--build-id=sha1", "a.c", "-o", "a"]).current_dir(directory.path());
+        match gcc.status() {
+            Ok(status) => assert!(status.success()),
+            Err(_) => return eprintln!("skipped: there is no gcc to make ELF files with"),
+        }
+        programs.push(std::fs::read(directory.path().join("a")).unwrap());
+    }
+    assert!(build_id(&programs[0]) != build_id(&programs[1]), "columns are in the linker's sum");
+    let tree = tree();
+    let names = ["a", "b", "c"];
+    let inos = [0, 1, 2].map(|number| add(&tree, names[number], 0o755, &programs[number]));
+    assert_eq!(strip_tree(tree.as_ref(), ROOT_INO).unwrap().files, 3);
+    let [first, second, other] = inos.map(|ino| content(&tree, ino));
+    assert!(first == second);
+    let ids = [build_id(&first), build_id(&other), build_id(&programs[0])];
+    assert!(ids[0] != ids[1] && ids[0] != ids[2], "{ids:?}");
+    assert!(ids.iter().all(|id| id.iter().any(|byte| *byte != 0)));
+}
