@@ -43,6 +43,14 @@ fn filled(
     parameters
 }
 
+/// Whether parameters name a way of deploying and a place for it.
+fn says_where(parameters: &BTreeMap<String, Parameter>) -> bool {
+    let pairs = [("type", "location"), ("upgrade-type", "upgrade-location")];
+    pairs
+        .iter()
+        .any(|(way, place)| parameters.contains_key(*way) && parameters.contains_key(*place))
+}
+
 impl Resolver {
     pub(super) fn system(&mut self, file: &mut Loaded) {
         let arch = file.raw.arch.take().unwrap_or_default();
@@ -134,12 +142,18 @@ impl Resolver {
             let spot = spot.item(i);
             let defaults = filled(outer, entry.deploy_defaults.unwrap_or_default().0, room);
             let deployments = entry.deploy.unwrap_or_default().0.into_iter();
-            let deployments = deployments
-                .map(|(label, own)| {
-                    let parameters = filled(&defaults, own.unwrap_or_default().0, room);
-                    Deployment { label, parameters }
-                })
-                .collect();
+            let mut filled_in = Vec::with_capacity(deployments.len());
+            for (label, own) in deployments {
+                let parameters = filled(&defaults, own.unwrap_or_default().0, room);
+                // Where there was no room for defaults they may have been there.
+                if *room > 0 && !says_where(&parameters) {
+                    let message = "the deployment has neither `type` and `location` nor \
+                                   `upgrade-type` and `upgrade-location`";
+                    self.problems.warning(spot.field("deploy").field(&label), message);
+                }
+                filled_in.push(Deployment { label, parameters });
+            }
+            let deployments = filled_in;
             let subsystems = entry.subsystems.unwrap_or_default();
             let below = spot.field("subsystems");
             let subsystems = self.cluster_systems(subsystems, &defaults, &below, room);

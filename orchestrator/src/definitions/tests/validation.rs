@@ -507,3 +507,17 @@ fn what_came_with_a_later_version() {
         assert_eq!(warned(&version.to_string()), expected.collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn deployments_say_how_and_where_to() {
+    let cluster = "name: c\nkind: cluster\nsystems:\n- morph: y.morph\n  deploy-defaults: {location: /x}\n  \
+                   deploy:\n    a: {type: tar}\n    b: {upgrade-type: ssh-rsync}\n    c:\n      \
+                   upgrade-type: ssh-rsync\n      upgrade-location: h\n  subsystems:\n  - morph: y.morph\n    \
+                   deploy: {d: {type: tar}, e: {}}\n";
+    let system = "name: y\nkind: system\narch: x86_64\nstrata: [{morph: s.morph}]\n";
+    let stratum = "name: s\nkind: stratum\nchunks: [{name: a, build-system: manual}]\n";
+    let all = shown(parse(&[("c.morph", cluster), ("s.morph", stratum), ("y.morph", system)]));
+    let said = "warning: the deployment has neither `type` and `location` nor `upgrade-type` and \
+                `upgrade-location`";
+    assert_eq!(all, [format!("c.morph:8:8: {said}"), format!("c.morph:14:33: {said}")]);
+}
