@@ -197,12 +197,12 @@ fn a_guest_that_must_not_compile_is_told_why_and_its_programs_are_counted() {
     );
     let programs = &step["guest_programs"];
     assert_eq!(programs["ld"]["processes"], 5, "{step}");
-    // The compilers' own part is at least the start of each; and nothing takes more than QEMU did.
+    // A guest's only processor cannot have been at work for longer than the step took.
     let seconds = |name: &str| programs[name]["cpu_seconds"].as_f64().unwrap();
     assert!(seconds("cc1") > 0.0 && seconds("ld") > 0.0, "{step}");
     let all =
         programs.as_object().unwrap().values().map(|one| one["cpu_seconds"].as_f64().unwrap());
-    assert!(all.sum::<f64>() <= step["guest_cpu_seconds"].as_f64().unwrap() * 1.1 + 0.1, "{step}");
+    assert!(all.sum::<f64>() <= step["seconds"].as_f64().unwrap() * 1.1 + 0.5, "{step}");
     assert!(said.stderr.contains("linkers "), "{}", said.stderr);
 }
 
