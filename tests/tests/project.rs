@@ -122,6 +122,17 @@ fn check_tells_everything_for_people_and_for_programs() {
     let said = sampled.outcrop(&on(&["check"])).fails(2);
     let place = "odd.morph:4:41: error: \"nowhere:x\" is no source: ";
     assert!(said.stdout.starts_with(place), "{}", said.stdout);
+    // URLs of submodules count as well, and what is said of an entry once is enough.
+    let odd = "name: odd\nkind: stratum\nchunks:\n\
+               - {name: x, build-system: manual, repo: /r, ref: a, submodules: {lib: {url: u, submodules: \
+               {deep: {url: 'nope:x'}}}}}\n- {name: y, build-system: manual, repo: 'debian:foo'}\n";
+    sampled.scratch.file("defs/odd.morph", odd.replace("url: u", "url: /u"));
+    let said = sampled.outcrop(&on(&["check"])).fails(2);
+    let place = "odd.morph:4:41: error: the submodule `deep`: \"nope:x\" is no source: ";
+    assert!(said.stdout.starts_with(place), "{}", said.stdout);
+    assert_eq!(said.stdout.lines().count(), 3, "{}", said.stdout);
+    let needs = "odd.morph:5:41: error: `debian:foo` needs a `ref` (name the package's version)\n";
+    assert!(said.stdout.contains(needs), "{}", said.stdout);
     sampled.shell("rm defs/odd.morph");
     let said = sampled.outcrop(&on(&["check", "--unused"])).ok();
     assert_eq!(said.stdout, format!("{unnamed}spare.morph: warning: no stratum has this chunk\n"));

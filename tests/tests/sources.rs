@@ -231,6 +231,7 @@ fn offline_nothing_is_asked_of_a_server_and_everything_missing_is_told() {
         told(sampled.outcrop(&on(&[command, "all", "--arch", "x86_64", "--offline"])).fails(3));
     }
     let said = told(fetch(&sampled, &["--offline", "--track-branches", "--json"]).fails(3));
+    let said = said.says("--definitions defs --track-branches\n");
     assert_eq!(objects(&said).iter().filter(|object| object["state"] == "failed").count(), 3);
     // With everything else there.
     let local = on(&["key", "local", "--arch", "x86_64", "--offline"]);

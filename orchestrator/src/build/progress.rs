@@ -291,12 +291,13 @@ impl Drop for Live {
 
 /// Every event as one line of JSON (docs/operations.md).
 pub struct JsonLines<W: Write + Send> {
-    out: Mutex<W>,
+    /// `None` after a failure.
+    out: Mutex<Option<W>>,
 }
 
 impl<W: Write + Send> JsonLines<W> {
     pub fn new(out: W) -> Self {
-        JsonLines { out: Mutex::new(out) }
+        JsonLines { out: Mutex::new(Some(out)) }
     }
 }
 
@@ -305,8 +306,12 @@ impl<W: Write + Send> Observer for JsonLines<W> {
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
         line.push(b'\n');
         let mut out = self.out.lock();
-        // A reader that went away must not end the build.
-        let _ = out.write_all(&line).and_then(|()| out.flush());
+        let Some(writer) = out.as_mut() else { return };
+        // A reader that went away, or a full disk, must not end the build.
+        if let Err(error) = writer.write_all(&line).and_then(|()| writer.flush()) {
+            crate::output::say(format_args!("events are not written any more: {error}"));
+            *out = None;
+        }
     }
 }
 
@@ -318,5 +323,39 @@ impl Observer for Several {
         for observer in &self.0 {
             observer.observe(event.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Takes one write, and no other.
+    struct Full<'a>(&'a AtomicUsize);
+
+    impl Write for Full<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(bytes.len()),
+                _ => Err(io::ErrorKind::StorageFull.into()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn events_that_cannot_be_written_are_given_up() {
+        let writes = AtomicUsize::new(0);
+        let lines = JsonLines::new(Full(&writes));
+        for text in ["a", "b", "c", "d"] {
+            lines.observe(Event::Notice { text: text.into() });
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), 2, "nothing follows a line that may be cut");
     }
 }

@@ -1,13 +1,14 @@
 //! `outcrop check`: everything that is wrong with definitions.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::build::gather::fields_of;
 use crate::config::Config;
-use crate::definitions::{Definitions, Problem, Severity, load};
+use crate::definitions::{Definitions, Problem, Severity, Submodule, load};
 use crate::graph::check::{Checked, check};
 use crate::output;
-use crate::sources::SourceSpec;
+use crate::sources::{Aliases, SourceSpec};
 use crate::words::counted;
 
 use super::context::{DefinitionsArguments, SourceArguments, read_definitions, settings};
@@ -56,7 +57,13 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let (config, reading) = settings(&place)?;
     let files = read_definitions(&place.definitions)?;
     let Checked { definitions, mut problems } = check(&files, reading, arguments.unused);
-    problems.extend(unusable_sources(&definitions, &config, &place.definitions));
+    let mut unusable = unusable_sources(&definitions, &config, &place.definitions);
+    // What is wrong with an entry's source itself has been told.
+    unusable.retain(|one| {
+        let is_told = |other: &Problem| (&other.file, other.line) == (&one.file, one.line);
+        !problems.iter().any(|other| other.severity == Severity::Error && is_told(other))
+    });
+    problems.extend(unusable);
     problems.sort_by(|a, b| a.order().cmp(&b.order()));
     if arguments.strict {
         problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
@@ -100,16 +107,31 @@ fn unusable_sources(definitions: &Definitions, config: &Config, directory: &Path
         let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
             continue;
         };
-        let Err(error) = SourceSpec::parse(fields_of(source), &aliases, directory) else {
+        let own = SourceSpec::parse(fields_of(source), &aliases, directory).map(drop);
+        let below = || check_submodules(&source.submodules, &aliases);
+        let Err(message) = own.map_err(|error| error.to_string()).and_then(|()| below()) else {
             continue;
         };
         let place = definitions.place_of_source(id, &mut files);
         let (file, line, column) = place
             .map_or((component.file.clone(), 0, 0), |place| (place.file, place.line, place.column));
-        let (severity, message) = (Severity::Error, error.to_string());
+        let severity = Severity::Error;
         problems.push(Problem { severity, file, line, column, message, suggestion: None });
     }
     problems
+}
+
+/// Says what is wrong with a URL that is to replace a submodule's.
+fn check_submodules(
+    submodules: &BTreeMap<String, Submodule>,
+    aliases: &Aliases,
+) -> Result<(), String> {
+    for (path, submodule) in submodules {
+        SourceSpec::of_submodule(&submodule.url, &"0".repeat(40), aliases)
+            .map_err(|error| format!("the submodule `{path}`: {error}"))?;
+        check_submodules(&submodule.submodules, aliases)?;
+    }
+    Ok(())
 }
 
 fn json(problem: &Problem) -> serde_json::Value {

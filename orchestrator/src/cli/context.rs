@@ -134,6 +134,17 @@ pub struct SourceArguments {
     pub track_branches: Option<Vec<String>>,
 }
 
+impl SourceArguments {
+    /// The option as it was given, with a space in front; empty where it was not.
+    pub fn tracking_option(&self) -> String {
+        match &self.track_branches {
+            Some(chunks) if chunks.is_empty() => " --track-branches".to_owned(),
+            Some(chunks) => format!(" --track-branches={}", chunks.join(",")),
+            None => String::new(),
+        }
+    }
+}
+
 /// What a command works on, shared by all that take a component of definitions.
 #[derive(clap::Args, Clone)]
 pub struct TargetArguments {

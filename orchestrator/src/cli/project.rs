@@ -29,6 +29,7 @@ pub struct Project {
     aliases: Aliases,
     offline: bool,
     tracked: HashSet<ComponentId>,
+    tracking_option: String,
 }
 
 impl Project {
@@ -69,7 +70,18 @@ impl Project {
         };
         let tracked = tracked.chunks(&definitions)?;
         let (directory, target) = (directory.clone(), target.to_owned());
-        Ok(Project { definitions, directory, config, arch, target, aliases, offline, tracked })
+        let tracking_option = sources.tracking_option();
+        Ok(Project {
+            definitions,
+            directory,
+            config,
+            arch,
+            target,
+            aliases,
+            offline,
+            tracked,
+            tracking_option,
+        })
     }
 
     /// The kit of the target's architecture, which no collection takes while the command runs.
@@ -169,6 +181,7 @@ impl Project {
         if self.directory != Path::new(".") {
             command += &format!(" --definitions {}", self.directory.display());
         }
+        command += &self.tracking_option;
         if self.config.offline == Some(true) {
             command += " --offline=false";
         }

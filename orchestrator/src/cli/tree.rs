@@ -164,11 +164,7 @@ fn build_command(name: &str, arguments: &DefinitionsArguments) -> String {
     if let Some(arch) = &arguments.arch {
         command += &format!(" --arch {arch}");
     }
-    match &arguments.sources.track_branches {
-        Some(chunks) if chunks.is_empty() => command += " --track-branches",
-        Some(chunks) => command += &format!(" --track-branches={}", chunks.join(",")),
-        None => {}
-    }
+    command += &arguments.sources.tracking_option();
     if arguments.compat {
         command += " --compat";
     }

@@ -45,10 +45,8 @@ fn filled(
 
 /// Whether parameters name a way of deploying and a place for it.
 fn says_where(parameters: &BTreeMap<String, Parameter>) -> bool {
-    let pairs = [("type", "location"), ("upgrade-type", "upgrade-location")];
-    pairs
-        .iter()
-        .any(|(way, place)| parameters.contains_key(*way) && parameters.contains_key(*place))
+    let says = |name: &str| matches!(parameters.get(name), Some(Parameter::Text(text)) if !text.is_empty());
+    says("type") && says("location") || says("upgrade-type") && says("upgrade-location")
 }
 
 impl Resolver {

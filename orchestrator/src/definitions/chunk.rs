@@ -38,10 +38,19 @@ pub(super) fn from_file(
     }
 }
 
+/// In bytes: Linux's MAX_ARG_STRLEN (execve(2)) without the NUL at the end.
+const LONGEST_COMMAND: usize = 131_071;
+
 fn check_commands(commands: &[String], spot: &Spot, problems: &mut Collector) {
     for (i, command) in commands.iter().enumerate() {
         if command.trim().is_empty() {
             problems.error(spot.item(i), "this command is empty");
+        } else if command.len() > LONGEST_COMMAND {
+            let message = format!(
+                "this command has {} bytes; a shell takes at most {LONGEST_COMMAND} at once",
+                command.len()
+            );
+            problems.error_hint(spot.item(i), message, "make it a script in the source");
         } else if command.contains('\0') {
             problems.error(spot.item(i), "this command contains a NUL character");
         } else if is_no_text(command.trim()) {
@@ -269,7 +278,11 @@ fn source(raw: &mut RawEntry, spot: &Spot, problems: &mut Collector) -> Option<S
     } else if !pinned && raw.sha256.is_none() {
         // With `sha256` an alias may lead to an archive.
         let message = format!("`{repo}` needs a `ref`");
-        problems.error_hint(spot.field("repo"), message, "name the commit to build");
+        let hint = match repo.starts_with("debian:") {
+            true => "name the package's version",
+            false => "name the commit to build",
+        };
+        problems.error_hint(spot.field("repo"), message, hint);
     }
     Some(Source {
         repo,

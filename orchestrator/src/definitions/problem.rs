@@ -104,9 +104,9 @@ impl Spot {
     }
 }
 
-/// Problems that wait for their place; whatever comes after that many is only counted.
+/// Errors, and warnings, that wait for their place; whatever comes after that many is only counted.
 const MAX_PENDING: usize = 1_000;
-/// Problems of the form of files; the same holds for them.
+/// Errors, and warnings, of the form of files; the same holds for them.
 const MAX_LOCATED: usize = 10_000;
 /// Misspellings that are looked up among the known names.
 const MAX_SUGGESTIONS: usize = 20;
@@ -129,6 +129,8 @@ pub(super) struct Collector {
     located: Vec<Problem>,
     pending: Vec<Pending>,
     errors: usize,
+    /// Errors and warnings that are kept, of `located` and of `pending`: the one must not crowd out the other.
+    kept: [(usize, usize); 2],
     /// Errors and warnings that came after the limits.
     more: (usize, usize),
     suggestions: usize,
@@ -141,11 +143,8 @@ impl Collector {
 
     /// A problem whose place is known.
     pub fn push(&mut self, problem: Problem) {
-        self.note(problem.severity);
-        if self.located.len() < MAX_LOCATED {
+        if self.has_room(0, problem.severity, MAX_LOCATED) {
             self.located.push(problem);
-        } else {
-            self.count(problem.severity);
         }
     }
 
@@ -233,26 +232,22 @@ impl Collector {
     }
 
     fn push_pending(&mut self, problem: Pending) {
-        self.note(problem.severity);
-        if self.pending.len() < MAX_PENDING {
+        if self.has_room(1, problem.severity, MAX_PENDING) {
             self.pending.push(problem);
-        } else {
-            self.count(problem.severity);
         }
     }
 
-    fn note(&mut self, severity: Severity) {
+    /// Counts a problem; whether it is to be kept, too, in the list of that number.
+    fn has_room(&mut self, list: usize, severity: Severity, most: usize) -> bool {
         if severity == Severity::Error {
             self.errors = self.errors.saturating_add(1);
         }
-    }
-
-    fn count(&mut self, severity: Severity) {
-        let counter = match severity {
-            Severity::Error => &mut self.more.0,
-            Severity::Warning => &mut self.more.1,
-        };
+        let [located, pending] = &mut self.kept;
+        let kept = of_severity(if list == 0 { located } else { pending }, severity);
+        let has_room = *kept < most;
+        let counter = if has_room { kept } else { of_severity(&mut self.more, severity) };
         *counter = counter.saturating_add(1);
+        has_room
     }
 
     /// The problems in file order. `text` gives the content of a file.
@@ -300,6 +295,14 @@ impl Collector {
             });
         }
         problems
+    }
+}
+
+/// One of the numbers of errors and of warnings.
+fn of_severity(counts: &mut (usize, usize), severity: Severity) -> &mut usize {
+    match severity {
+        Severity::Error => &mut counts.0,
+        Severity::Warning => &mut counts.1,
     }
 }
 

@@ -67,5 +67,9 @@ fn first_pointer(repo: &Repository, top: Tree<'_>) -> Result<Option<String>, git
 fn asks_for_lfs(repo: &Repository, tree: &Tree<'_>) -> bool {
     let attributes = tree.get_name(".gitattributes").map(|entry| repo.find_blob(entry.id()));
     let Some(Ok(attributes)) = attributes else { return false };
-    attributes.content().windows(10).any(|window| window == b"filter=lfs")
+    let mut lines = attributes.content().split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let is_comment = line.trim_ascii_start().starts_with(b"#");
+        !is_comment && line.windows(10).any(|window| window == b"filter=lfs")
+    })
 }

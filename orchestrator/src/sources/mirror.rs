@@ -466,10 +466,11 @@ pub(super) fn find(
     };
     let seconds = commit.committer().when().seconds();
     if let Some(pointer) = lfs::pointer(repo, path, &commit).context("cannot read", path)? {
+        let url = repo.config().and_then(|config| config.get_string(URL_KEY));
         return Err(Error::Invalid(format!(
             "{}: {pointer} at {reference} is kept by Git LFS, which is not supported; \
              use an archive or a mirror with the real file.",
-            path.display()
+            url.unwrap_or_else(|_| path.display().to_string())
         )));
     }
     Ok(Some(ResolvedSource {

@@ -230,24 +230,13 @@ impl Sources {
                 if depth >= DEEPEST_SUBMODULE {
                     return Err(Error::Invalid(format!("{path}: submodules are nested too deep.")));
                 }
-                let commit = entry.commit.to_string();
-                let fields = SourceFields {
-                    repo: &entry.url,
-                    reference: Some(&commit),
-                    ..SourceFields::default()
-                };
-                let spec = SourceSpec::parse(fields, aliases, Path::new("/"))?;
-                let SourceSpec::Git { url, .. } = &spec else {
-                    return Err(Error::Invalid(format!(
-                        "{path}: the submodule's URL {} is not a git repository.",
-                        entry.url
-                    )));
-                };
+                let (spec, url) =
+                    SourceSpec::of_submodule(&entry.url, &entry.commit.to_string(), aliases)?;
                 let resolved = self.resolve(&spec, progress)?;
                 let below = format!("{path}/");
                 let nested = overrides.get(&entry.path).map_or(&none, |entry| &entry.submodules);
                 let depth = depth.saturating_add(1);
-                todo.push((below, resolved.clone(), url.clone(), nested, depth));
+                todo.push((below, resolved.clone(), url, nested, depth));
                 found.push(ResolvedSubmodule { path, source: resolved });
             }
         }

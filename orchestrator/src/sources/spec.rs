@@ -166,6 +166,23 @@ pub struct SourceFields<'a> {
 }
 
 impl SourceSpec {
+    /// The repository of a submodule, which nothing is relative to; gives its URL, too.
+    pub fn of_submodule(
+        url: &str,
+        commit: &str,
+        aliases: &Aliases,
+    ) -> Result<(SourceSpec, String)> {
+        let fields = SourceFields { repo: url, reference: Some(commit), ..SourceFields::default() };
+        let spec = SourceSpec::parse(fields, aliases, Path::new("/"))?;
+        match &spec {
+            SourceSpec::Git { url, .. } => {
+                let url = url.clone();
+                Ok((spec, url))
+            }
+            _ => Err(Error::Invalid(format!("the submodule's URL {url} is not a git repository."))),
+        }
+    }
+
     /// Parses the fields. `base` is what relative archive paths are relative to.
     pub fn parse(fields: SourceFields<'_>, aliases: &Aliases, base: &Path) -> Result<SourceSpec> {
         let repo = aliases.expand(fields.repo.trim());

@@ -279,3 +279,21 @@ fn many_errors_are_bounded() {
     assert!(problems.0.len() > 100, "{}", problems.0.len());
     assert!(problems.0.len() <= 1_001, "{}", problems.0.len());
 }
+
+#[test]
+fn many_warnings_hide_no_error() {
+    let mut stratum = String::from("name: a\nkind: stratum\nchunks:\n");
+    for number in 0..1_200 {
+        stratum += &format!("- {{name: c{number}, build-system: manual}}\n");
+    }
+    let last = "name: z\nkind: stratum\nchunks: [{name: x, build-system: autotols}]\n";
+    let files = super::tree("0", &[("a.morph", &stratum), ("z.morph", last)]);
+    let problems = Definitions::parse(&files, Reading::Strict).unwrap_err().0;
+    let errors: Vec<String> = problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("autotols"), "{errors:?}");
+}
