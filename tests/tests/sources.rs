@@ -434,3 +434,29 @@ fn processes_at_once_add_to_a_series() {
     all_print_the_same(children);
     sampled.shell("git -C .store/mirrors/series_app fsck --full --strict");
 }
+
+#[test]
+fn submodules_are_imported_with_a_repository() {
+    let sampled = project(&[]);
+    sampled.shell(
+        "git init -q -b main outer; cd outer
+         git -c protocol.file.allow=always submodule add -q ../src lib
+         git -c user.name=Sample -c user.email=sample@localhost commit -q -m Outer",
+    );
+    let repo = sampled.scratch.join("outer").display().to_string();
+    sampled.outcrop(&["source", "import", &repo, "--ref", "main"]).ok();
+    let source = format!("repo: '{repo}', ref: main");
+    define(&sampled, &[("outer", &source)]);
+    sampled.shell("mv src gone");
+    fetch(&sampled, &["--offline"]).ok();
+    // One that cannot be had keeps nobody from the rest.
+    sampled.shell(
+        "cd outer; git mv lib other; git config -f .gitmodules submodule.lib.url /nowhere; git add .
+         git -c user.name=Sample -c user.email=sample@localhost commit -q -m Broken",
+    );
+    let mut git = as_user("git");
+    git.arg("-C").arg(&repo).args(["rev-parse", "HEAD"]);
+    let broken = run(&mut git).ok().stdout.trim().to_owned();
+    let said = sampled.outcrop(&["source", "import", &repo, "--ref", &broken]).ok();
+    said.says("not all submodules were imported: ");
+}

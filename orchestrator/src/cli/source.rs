@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::output;
 use crate::sources::{
-    self, Location, Progress, SourceFields, SourceSpec, Sources, digest_of, is_archive_name,
+    self, Location, Progress, SourceFields, SourceSpec, Sources, UrlOverrides, digest_of,
+    is_archive_name,
 };
 
 use super::context::{Context, OfflineArgument, TargetArguments};
@@ -143,6 +144,15 @@ fn import(context: &Context, repo: &str, arguments: &Import) -> CommandResult {
     let offline = arguments.offline.or(&config);
     let sources = Sources::new(context.store.clone()).offline(offline);
     let resolved = sources.resolve(&spec, &progress)?;
+    if let SourceSpec::Git { url, .. } = &spec {
+        let none = UrlOverrides::new();
+        match sources.submodules(&resolved, url, &none, &config.aliases(), &progress) {
+            Err(cancelled @ sources::Error::Cancelled) => return Err(cancelled.into()),
+            // Definitions may give another URL for it.
+            Err(error) => output::say(format_args!("not all submodules were imported: {error}")),
+            Ok(_) => {}
+        }
+    }
     match &spec {
         SourceSpec::Git { reference, .. } | SourceSpec::Series { reference, .. } => {
             output::print(format_args!("repo: {repo}"))?;

@@ -168,6 +168,9 @@ impl Origin {
                 "/" => {
                     "the prefix `/` is the whole tree; name a directory such as `/usr`".to_owned()
                 }
+                _ if is_clean_absolute(prefix) => {
+                    format!("the prefix `{prefix}` cannot stand in PATH, because of its colon")
+                }
                 _ => format!("the prefix `{prefix}` is not an absolute path without `..`"),
             };
             problems.error(spot.field("prefix"), message);

@@ -231,7 +231,11 @@ impl Collector {
         self.push_pending(Pending { spot, severity, message, hint, trail: Vec::new() });
     }
 
-    fn push_pending(&mut self, problem: Pending) {
+    fn push_pending(&mut self, mut problem: Pending) {
+        // A name may hold anything, and a problem is one line.
+        if problem.message.contains(char::is_control) {
+            problem.message = escaped(&problem.message);
+        }
         if self.has_room(1, problem.severity, MAX_PENDING) {
             self.pending.push(problem);
         }
@@ -296,6 +300,17 @@ impl Collector {
         }
         problems
     }
+}
+
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }
 
 /// One of the numbers of errors and of warnings.

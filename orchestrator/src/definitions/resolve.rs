@@ -10,7 +10,7 @@ use super::defaults::Defaults;
 use super::model::{Chunk, Cluster, Component, ComponentId, Detail, Kind, Stratum, System};
 use super::problem::{Collector, Problem, Severity, Spot};
 use super::raw::{RawDefaults, RawFile, RawVersion};
-use super::{Definitions, Reading, node, yaml};
+use super::{Definitions, Reading, StepName, node, yaml};
 
 /// Newest version of the format that is understood.
 const NEWEST_VERSION: u32 = 8;
@@ -234,8 +234,11 @@ impl Resolver {
         let name = self.name_of(raw.name.take(), &path, &spot);
         let detail = match kind {
             Kind::Chunk => {
-                if steps.iter().any(|(name, _)| *name == super::StepName::Strip) {
-                    self.came_with(5, "`strip-commands`", || spot.field("strip-commands"));
+                for (name, _) in &steps {
+                    if matches!(name, StepName::PreStrip | StepName::Strip | StepName::PostStrip) {
+                        let what = format!("`{}`", name.field());
+                        self.came_with(5, &what, || spot.field(name.field()));
+                    }
                 }
                 Detail::Chunk(Box::new(chunk::from_file(
                     &mut raw,

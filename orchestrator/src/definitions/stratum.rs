@@ -193,13 +193,16 @@ impl Resolver {
             let spot = spot.field("build-depends").item(i);
             match context.needs.look_ahead(own, name) {
                 Ahead::Nothing => {
-                    let message = format!("the stratum has no chunk `{name}`");
+                    let message =
+                        format!("`{own}` needs `{name}`, and {} has no such chunk", context.path);
                     let known = context.siblings.keys().map(String::as_str);
                     self.problems.misspelt(spot, message, name, known);
                 }
                 Ahead::Later => {
-                    let message =
-                        format!("`{name}` does not stand before this chunk in the stratum");
+                    let message = format!(
+                        "`{own}` needs `{name}`, which does not stand before it in {}",
+                        context.path
+                    );
                     self.problems.error_hint(spot, message, "move it up");
                 }
                 Ahead::Cycle(trail) => {

@@ -149,10 +149,13 @@ fn dependencies() {
     let entry = |needs: &str| {
         stratum(&format!("- {{name: x, build-system: manual, build-depends: {needs}}}\n"))
     };
-    same(&[("s.morph", &entry("[y]"))], "s.morph:4:51: error: the stratum has no chunk `y`");
+    same(
+        &[("s.morph", &entry("[y]"))],
+        "s.morph:4:51: error: `x` needs `y`, and s has no such chunk",
+    );
     same(
         &[("s.morph", &format!("{}- {{name: y, build-system: manual}}\n", entry("[y]")))],
-        "s.morph:4:51: error: `y` does not stand before this chunk in the stratum (move it up)",
+        "s.morph:4:51: error: `x` needs `y`, which does not stand before it in s (move it up)",
     );
     same(
         &[("s.morph", &entry("[{morph: x}]"))],

@@ -200,6 +200,10 @@ fn entries_of_a_stratum() {
         "s.morph:6:43: error: the prefix `../up` is not an absolute path without `..`",
     );
     entry(
+        "- {name: x, build-system: manual, prefix: '/a:b'}\n",
+        "s.morph:6:43: error: the prefix `/a:b` cannot stand in PATH, because of its colon",
+    );
+    entry(
         "- {name: first, build-system: manual}\n",
         "s.morph:6:3: error: a second chunk `first` in this stratum",
     );
@@ -213,11 +217,11 @@ fn entries_of_a_stratum() {
 fn dependencies_of_an_entry() {
     entry(
         "- name: x\n  build-system: manual\n  build-depends:\n  - fist\n",
-        "s.morph:9:5: error: the stratum has no chunk `fist` (did you mean `first`?)",
+        "s.morph:9:5: error: `x` needs `fist`, and s has no such chunk (did you mean `first`?)",
     );
     entry(
         "- {name: x, build-system: manual, build-depends: [y]}\n- {name: y, build-system: manual}\n",
-        "s.morph:6:51: error: `y` does not stand before this chunk in the stratum (move it up)",
+        "s.morph:6:51: error: `x` needs `y`, which does not stand before it in s (move it up)",
     );
     entry(
         "- {name: x, build-system: manual, build-depends: [x]}\n",
@@ -245,7 +249,7 @@ fn a_cycle_is_shown_with_each_step() {
         [
             "s.morph:4:51: error: dependency cycle: a → c → a\n    \
              s.morph:4:51: `a` needs `c`\n    s.morph:9:5: `c` needs `a`",
-            "s.morph:11:51: error: `e` does not stand before this chunk in the stratum (move it up)",
+            "s.morph:11:51: error: `d` needs `e`, which does not stand before it in s (move it up)",
         ]
     );
     // Two steps of one cycle point forward: it is told once.
@@ -483,7 +487,7 @@ fn what_came_with_a_later_version() {
                    ref: e, submodules: {m: {url: u}}}\n";
     let system = "name: t\nkind: system\narch: armv5l\nstrata: [{morph: s.morph}]\n\
                   configuration-extensions: [fstab, extensions/install-essential-files]\n";
-    let chunk = "name: c\nkind: chunk\nstrip-commands: []\n";
+    let chunk = "name: c\nkind: chunk\nstrip-commands: []\npost-strip-commands: []\n";
     let files = [("c.morph", chunk), ("s.morph", stratum), ("t.morph", system)];
     let warned = |version: &str| {
         let mut files = tree(version, &files);
@@ -494,6 +498,7 @@ fn what_came_with_a_later_version() {
     let all = [
         (7, "DEFAULTS: warning: `DEFAULTS`"),
         (5, "c.morph:3:17: warning: `strip-commands`"),
+        (5, "c.morph:4:22: warning: `post-strip-commands`"),
         (6, "s.morph:4:27: warning: `build-system` in a stratum"),
         (8, "s.morph:4:64: warning: `submodules`"),
         (3, "t.morph:3:7: warning: the architecture `armv5l`"),
