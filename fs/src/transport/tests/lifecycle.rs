@@ -89,13 +89,23 @@ fn an_old_unmounter_leaves_a_new_mount_alone() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
+    let device = || fs::metadata(directory.path()).unwrap().dev();
     let first = start(directory.path()).unwrap();
-    let unmounter = first.unmounter();
+    let (unmounter, first_device) = (first.unmounter(), device());
     first.unmount().unwrap();
-    // Another mount takes the first one's device number, so that the second has its own.
-    let elsewhere = tempfile::tempdir().unwrap();
-    let _taken = start(elsewhere.path()).unwrap();
-    let second = start(directory.path()).unwrap();
+    // The second must have a device number of its own, so others take the first one's. Which they get
+    // depends on what other tests have just given back.
+    let mut others = Vec::new();
+    let second = loop {
+        let elsewhere = tempfile::tempdir().unwrap();
+        others.push((start(elsewhere.path()).unwrap(), elsewhere));
+        let second = start(directory.path()).unwrap();
+        if device() != first_device {
+            break second;
+        }
+        assert!(others.len() < 100, "every mount gets the same number");
+        second.unmount().unwrap();
+    };
     assert_eq!(unmounter.unmount().unwrap(), Unmounted::Already);
     assert!(is_mounted(&directory));
     second.unmount().unwrap();
