@@ -37,12 +37,13 @@ pub fn add_up(records: &[u8]) -> Vec<ProgramUse> {
     let mut programs: Vec<ProgramUse> = programs.into_values().collect();
     programs.sort_by_key(|program| Reverse((program.hundredths, program.processes)));
     let others = programs.split_off(programs.len().min(MOST_PROGRAMS));
-    let together = others.into_iter().reduce(|sum, one| ProgramUse {
-        name: Vec::new(),
-        processes: sum.processes.saturating_add(one.processes),
-        hundredths: sum.hundredths.saturating_add(one.hundredths),
-    });
-    programs.extend(together.map(|sum| ProgramUse { name: Vec::new(), ..sum }));
+    if !others.is_empty() {
+        programs.push(others.iter().fold(ProgramUse::default(), |sum, one| ProgramUse {
+            processes: sum.processes.saturating_add(one.processes),
+            hundredths: sum.hundredths.saturating_add(one.hundredths),
+            ..sum
+        }));
+    }
     programs
 }
 

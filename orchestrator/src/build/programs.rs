@@ -66,8 +66,9 @@ impl Programs {
     }
 
     fn count(&mut self, name: &str, more: Use) {
-        let is_new = self.0.len() >= MOST_NAMES && !self.0.contains_key(name);
-        let sum = self.0.entry(if is_new { "" } else { name }.to_owned()).or_default();
+        let is_one_too_many = self.0.len() >= MOST_NAMES && !self.0.contains_key(name);
+        let name = if is_one_too_many { "" } else { name };
+        let sum = self.0.entry(name.to_owned()).or_default();
         sum.processes = sum.processes.saturating_add(more.processes);
         sum.cpu_seconds += more.cpu_seconds;
     }

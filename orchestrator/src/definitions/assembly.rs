@@ -45,7 +45,10 @@ fn filled(
 
 /// Whether parameters name a way of deploying and a place for it.
 fn says_where(parameters: &BTreeMap<String, Parameter>) -> bool {
-    let says = |name: &str| matches!(parameters.get(name), Some(Parameter::Text(text)) if !text.is_empty());
+    let says = |name: &str| match parameters.get(name) {
+        Some(Parameter::Text(text)) => !text.is_empty(),
+        _ => false,
+    };
     says("type") && says("location") || says("upgrade-type") && says("upgrade-location")
 }
 
@@ -139,9 +142,8 @@ impl Resolver {
         for (i, entry) in entries.into_iter().enumerate() {
             let spot = spot.item(i);
             let defaults = filled(outer, entry.deploy_defaults.unwrap_or_default().0, room);
-            let deployments = entry.deploy.unwrap_or_default().0.into_iter();
-            let mut filled_in = Vec::with_capacity(deployments.len());
-            for (label, own) in deployments {
+            let mut deployments = Vec::new();
+            for (label, own) in entry.deploy.unwrap_or_default().0 {
                 let parameters = filled(&defaults, own.unwrap_or_default().0, room);
                 // Where there was no room for defaults they may have been there.
                 if *room > 0 && !says_where(&parameters) {
@@ -149,9 +151,8 @@ impl Resolver {
                                    `upgrade-type` and `upgrade-location`";
                     self.problems.warning(spot.field("deploy").field(&label), message);
                 }
-                filled_in.push(Deployment { label, parameters });
+                deployments.push(Deployment { label, parameters });
             }
-            let deployments = filled_in;
             let subsystems = entry.subsystems.unwrap_or_default();
             let below = spot.field("subsystems");
             let subsystems = self.cluster_systems(subsystems, &defaults, &below, room);

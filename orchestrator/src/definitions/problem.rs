@@ -128,11 +128,11 @@ pub(super) struct Collector {
     pub reading: Reading,
     located: Vec<Problem>,
     pending: Vec<Pending>,
-    errors: usize,
-    /// Errors and warnings that are kept, of `located` and of `pending`: the one must not crowd out the other.
-    kept: [(usize, usize); 2],
-    /// Errors and warnings that came after the limits.
-    more: (usize, usize),
+    /// What of each is kept: many warnings must not crowd out an error.
+    kept_located: Counts,
+    kept_pending: Counts,
+    /// What came after the limits.
+    more: Counts,
     suggestions: usize,
 }
 
@@ -143,14 +143,16 @@ impl Collector {
 
     /// A problem whose place is known.
     pub fn push(&mut self, problem: Problem) {
-        if self.has_room(0, problem.severity, MAX_LOCATED) {
+        if has_room(&mut self.kept_located, &mut self.more, problem.severity, MAX_LOCATED) {
             self.located.push(problem);
         }
     }
 
     /// Errors so far.
     pub fn errors(&self) -> usize {
-        self.errors
+        [&self.kept_located, &self.kept_pending, &self.more]
+            .iter()
+            .fold(0, |sum, counts| sum.saturating_add(counts.errors))
     }
 
     /// How bad it is what YBD put up with.
@@ -236,22 +238,9 @@ impl Collector {
         if problem.message.contains(char::is_control) {
             problem.message = escaped(&problem.message);
         }
-        if self.has_room(1, problem.severity, MAX_PENDING) {
+        if has_room(&mut self.kept_pending, &mut self.more, problem.severity, MAX_PENDING) {
             self.pending.push(problem);
         }
-    }
-
-    /// Counts a problem; whether it is to be kept, too, in the list of that number.
-    fn has_room(&mut self, list: usize, severity: Severity, most: usize) -> bool {
-        if severity == Severity::Error {
-            self.errors = self.errors.saturating_add(1);
-        }
-        let [located, pending] = &mut self.kept;
-        let kept = of_severity(if list == 0 { located } else { pending }, severity);
-        let has_room = *kept < most;
-        let counter = if has_room { kept } else { of_severity(&mut self.more, severity) };
-        *counter = counter.saturating_add(1);
-        has_room
     }
 
     /// The problems in file order. `text` gives the content of a file.
@@ -283,7 +272,7 @@ impl Collector {
         // A stable sort by place only: problems of one place stay in the order they were found.
         problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         problems.dedup();
-        let (errors, warnings) = self.more;
+        let Counts { errors, warnings } = self.more;
         if errors.saturating_add(warnings) > 0 {
             problems.push(Problem {
                 severity: if errors > 0 { Severity::Error } else { Severity::Warning },
@@ -313,12 +302,27 @@ fn escaped(text: &str) -> String {
     line
 }
 
-/// One of the numbers of errors and of warnings.
-fn of_severity(counts: &mut (usize, usize), severity: Severity) -> &mut usize {
-    match severity {
-        Severity::Error => &mut counts.0,
-        Severity::Warning => &mut counts.1,
+#[derive(Debug, Default)]
+struct Counts {
+    errors: usize,
+    warnings: usize,
+}
+
+impl Counts {
+    fn of(&mut self, severity: Severity) -> &mut usize {
+        match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        }
     }
+}
+
+/// Counts a problem, as one that is kept or as one more; which of the two.
+fn has_room(kept: &mut Counts, more: &mut Counts, severity: Severity, most: usize) -> bool {
+    let has_room = *kept.of(severity) < most;
+    let count = if has_room { kept } else { more }.of(severity);
+    *count = count.saturating_add(1);
+    has_room
 }
 
 /// The candidate that `word` is most likely a misspelling of.

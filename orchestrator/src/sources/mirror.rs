@@ -30,10 +30,7 @@ const ID_DIGITS: usize = 40;
 const PASSING: &str = "refs/outcrop/passing/";
 
 /// What the server has now, for comparison.
-const THEIRS: [&str; 2] = [
-    "+refs/heads/*:refs/outcrop/passing/theirs/heads/*",
-    "+refs/tags/*:refs/outcrop/passing/theirs/tags/*",
-];
+const THEIRS: &str = "refs/outcrop/passing/theirs/";
 
 /// What the names of packs begin with that libgit2 is still writing.
 const PARTIAL_PACK: &str = "pack_git2_";
@@ -312,6 +309,15 @@ pub(super) fn sync(path: &Path) -> Result<()> {
     rustix::fs::syncfs(&file).map_err(std::io::Error::from).context("cannot sync", path)
 }
 
+/// What every fetch has: the environment's proxy, and nothing that was not asked for.
+fn fetch_options<'a>() -> FetchOptions<'a> {
+    let mut proxy = ProxyOptions::new();
+    proxy.auto();
+    let mut options = FetchOptions::new();
+    options.proxy_options(proxy).download_tags(AutotagOption::None).update_fetchhead(false);
+    options
+}
+
 fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str]) -> Result<()> {
     limit_patience();
     let mut remote = repo.remote_anonymous(url).context("cannot use the URL", url)?;
@@ -335,14 +341,8 @@ fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str])
         cancelled.set(!go_on);
         go_on
     });
-    let mut proxy = ProxyOptions::new();
-    proxy.auto();
-    let mut options = FetchOptions::new();
-    options
-        .remote_callbacks(callbacks)
-        .proxy_options(proxy)
-        .download_tags(AutotagOption::None)
-        .update_fetchhead(false);
+    let mut options = fetch_options();
+    options.remote_callbacks(callbacks);
     remove_partial_packs(repo)?;
     // As `fetch` does it, but with the objects on disk before anything refers to them.
     let downloaded = remote.download(refspecs, Some(&mut options));
@@ -372,19 +372,14 @@ fn remove_obstacles(
     // The binding's own list of the server's refs panics where a name is not UTF-8.
     forget_passing(repo)?;
     session.log(format!("listing the branches of {url}"));
-    let mut proxy = ProxyOptions::new();
-    proxy.auto();
-    let mut options = FetchOptions::new();
-    options.proxy_options(proxy).download_tags(AutotagOption::None).update_fetchhead(false);
+    let refspecs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:{THEIRS}{kind}/*"));
     let mut remote = repo.remote_anonymous(url)?;
-    remote.download(&THEIRS, Some(&mut options))?;
+    remote.download(&refspecs, Some(&mut fetch_options()))?;
     remote.update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
     let mut wanted = BTreeSet::new();
-    for theirs in repo.references_glob("refs/outcrop/passing/theirs/*")? {
+    for theirs in repo.references_glob(&format!("{THEIRS}*"))? {
         let theirs = theirs?;
-        wanted.extend(
-            theirs.name_bytes().strip_prefix(b"refs/outcrop/passing/theirs/").map(<[u8]>::to_vec),
-        );
+        wanted.extend(theirs.name_bytes().strip_prefix(THEIRS.as_bytes()).map(<[u8]>::to_vec));
     }
     forget_passing(repo)?;
     for pattern in ["refs/heads/*", "refs/tags/*"] {

@@ -230,8 +230,9 @@ impl Sources {
                 if depth >= DEEPEST_SUBMODULE {
                     return Err(Error::Invalid(format!("{path}: submodules are nested too deep.")));
                 }
-                let (spec, url) =
-                    SourceSpec::of_submodule(&entry.url, &entry.commit.to_string(), aliases)?;
+                let commit = entry.commit.to_string();
+                let (spec, url) = SourceSpec::of_submodule(&entry.url, &commit, aliases)
+                    .map_err(|error| Error::Invalid(format!("{path}: {error}")))?;
                 let resolved = self.resolve(&spec, progress)?;
                 let below = format!("{path}/");
                 let nested = overrides.get(&entry.path).map_or(&none, |entry| &entry.submodules);
