@@ -64,8 +64,8 @@ pub struct Config {
 pub enum ConfigError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{}: {source}", path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Parse { path: PathBuf, line: usize, column: usize, message: String },
 }
 
 impl Config {
@@ -108,8 +108,27 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
         }
         Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
     };
-    toml::from_str(&text)
-        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    toml::from_str(&text).map_err(|error| {
+        let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
+        let message = plain(error.message());
+        ConfigError::Parse { path: path.to_owned(), line, column, message }
+    })
+}
+
+/// Line and column, both from 1.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count().saturating_add(1), line.chars().count().saturating_add(1))
+}
+
+/// What the parser says, without its names of types.
+fn plain(message: &str) -> String {
+    let mut message = message.replace('\n', "; ");
+    for name in ["usize", "u64", "u32"] {
+        message = message.replace(&format!("expected {name}"), "a whole number is needed");
+    }
+    message
 }
 
 fn guests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
@@ -160,17 +179,21 @@ mod tests {
     fn numbers_of_guests_that_cannot_build_are_refused_with_place_and_remedy() {
         for number in ["0", "1025"] {
             let problem = problem(&format!("memory = 512\nguests = {number}\n"));
-            assert!(problem.contains("line 2"), "{problem}");
+            assert!(problem.contains(":2:"), "{problem}");
             assert!(problem.contains("set a number from 1 to 1024"), "{problem}");
         }
-        assert!(problem("guests = -1").contains("line 1"));
+        for wrong in ["-1", "\"1\"", "1.5", "true"] {
+            let problem = problem(&format!("guests = {wrong}"));
+            assert!(problem.contains(":1:10: "), "{problem}");
+            assert!(problem.ends_with(", a whole number is needed"), "{problem}");
+        }
     }
 
     #[test]
     fn memory_that_no_guest_can_have_is_refused_with_place_and_remedy() {
         for number in [0, GUEST_MEMORY.start() - 1, GUEST_MEMORY.end() + 1] {
             let problem = problem(&format!("guests = 1\nmemory = {number}\n"));
-            assert!(problem.contains("line 2"), "{problem}");
+            assert!(problem.contains(":2:"), "{problem}");
             assert!(problem.contains("set a number from"), "{problem}");
         }
         for number in [GUEST_MEMORY.start(), GUEST_MEMORY.end()] {
@@ -182,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_no_distcc_server_is_refused_with_its_place() {
         let problem = problem("guests = 1\ndistcc-servers = [\"farm/16\", \"farm,lzo\"]\n");
-        assert!(problem.contains("line 2") && problem.contains("HOST:PORT/SLOTS"), "{problem}");
+        assert!(problem.contains(":2:") && problem.contains("HOST:PORT/SLOTS"), "{problem}");
     }
 
     #[test]

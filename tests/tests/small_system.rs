@@ -173,24 +173,23 @@ fn a_system_has_what_it_selects_and_nothing_else() {
 }
 
 #[test]
-fn a_chunk_that_hides_a_directory_of_another_one_is_told() {
+fn what_artifacts_hide_of_each_other_is_told() {
     if !guests_can_run() {
         return;
     }
     let scratch = Scratch::new();
     let (low, high) = (fresh_name("low"), fresh_name("high"));
-    let needs = [low.as_str()];
+    let top = fresh_name("top");
+    let needs = [low.as_str(), high.as_str()];
+    let commands = |own: &str| {
+        format!("cd \"$DESTDIR\"; mkdir etc; echo 1 > etc/same; echo {own} > etc/own; {own}\n")
+    };
+    let of_low = commands("mkdir etc/hidden");
+    let of_high = commands("touch etc/hidden");
     let chunks = [
-        (
-            low.as_str(),
-            &[][..],
-            "mkdir -p \"$DESTDIR/etc/hidden\"; echo 1 > \"$DESTDIR/etc/hidden/f\"\n",
-        ),
-        (
-            high.as_str(),
-            &needs[..],
-            "mkdir -p \"$DESTDIR/etc\"; echo 2 > \"$DESTDIR/etc/hidden\"\n",
-        ),
+        (low.as_str(), &[][..], of_low.as_str()),
+        (high.as_str(), &needs[..1], of_high.as_str()),
+        (top.as_str(), &needs[..], "mkdir \"$DESTDIR/srv\"\n"),
     ];
     let definitions = tree(&scratch, &chunks);
     scratch.directory_of("defs/systems/both.morph");
@@ -199,9 +198,15 @@ fn a_chunk_that_hides_a_directory_of_another_one_is_told() {
         "name: both\nkind: system\narch: x86_64\nstrata:\n- morph: strata/all.morph\n",
     );
     let said = run(command("build", &definitions).arg("systems/both")).ok();
-    let told =
-        said.stderr.lines().filter(|line| line.contains("systems/both: /etc/hidden: the file of"));
-    assert_eq!(told.count(), 1, "{}", said.stderr);
-    let log = run(command("log", &definitions).arg("systems/both")).ok().stdout;
-    assert!(log.contains("# /etc/hidden: the file of"), "{log}");
+    // The first who sees it tells it, and only once.
+    for path in ["/etc/hidden: the file of", "/etc/own: the file of"] {
+        let told: Vec<_> = said.stderr.lines().filter(|line| line.contains(path)).collect();
+        assert_eq!(told.len(), 1, "{}", said.stderr);
+        assert!(told[0].contains(&format!("{top}: {path} {high}.")), "{}", said.stderr);
+        for target in [format!("strata/all/{top}"), "systems/both".to_owned()] {
+            let log = run(command("log", &definitions).arg(&target)).ok().stdout;
+            assert_eq!(log.matches(&format!("# {path}")).count(), 1, "{target}: {log}");
+        }
+    }
+    assert!(!said.stderr.contains("/etc/same"), "{}", said.stderr);
 }

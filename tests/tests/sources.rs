@@ -313,6 +313,7 @@ fn branches_that_cannot_be_tracked_are_told() {
         &[
             ("gone", &format!("{repo}, unpetrify-ref: passing")),
             ("bad", &format!("{repo}, unpetrify-ref: 'main~1'")),
+            ("empty", "prefix: /usr"),
         ],
     );
     sampled.shell("cd src; git branch passing");
@@ -322,9 +323,10 @@ fn branches_that_cannot_be_tracked_are_told() {
     let said = fetch(&sampled, &["--track-branches"]).fails(2);
     said.says("has no branch passing").says("\"main~1\" cannot be the name of a branch");
     fetch(&sampled, &["--track-branches=nothing"]).fails(2).says("no component `nothing`");
+    fetch(&sampled, &["--track-branches=empty"]).fails(2).says("all/empty: it has no source");
     fetch(&sampled, &["--track-branches=all"]).fails(2).says("all: it is not a chunk");
     sampled.scratch.file("defs/outcrop.toml", "guests = 1\ntrack-branches = 3\n");
-    fetch(&sampled, &[]).fails(2).says("line 2").says("a list of chunks is needed");
+    fetch(&sampled, &[]).fails(2).says("outcrop.toml:2:18: ").says("a list of chunks is needed");
 }
 
 #[test]

@@ -25,28 +25,10 @@ pub struct Overlap {
     pub hidden_kind: Kind,
 }
 
-/// Whether the second of two nodes is no loss where the first one hides it.
-type IsSame<'a> = dyn Fn(Source, Source) -> Result<bool> + 'a;
-
 impl Sysroot {
     /// The overlaps of the layers, by path, then topmost layer first. Walks the directories that
     /// several layers share, and reads files that may differ.
     pub fn overlaps(&self) -> Result<Vec<Overlap>> {
-        self.find_overlaps(&|shown, hidden| self.is_same(shown, hidden))
-    }
-
-    /// Those overlaps alone at which something else hides a directory, or a directory something
-    /// else. Reads no content.
-    pub fn replaced_directories(&self) -> Result<Vec<Overlap>> {
-        self.find_overlaps(&|shown, hidden| {
-            let is_directory = |source: Source| -> Result<bool> {
-                Ok(self.tree.layer(source)?.metadata(source.entry)?.kind.is_directory())
-            };
-            Ok(is_directory(shown)? == is_directory(hidden)?)
-        })
-    }
-
-    fn find_overlaps(&self, is_same: &IsSame<'_>) -> Result<Vec<Overlap>> {
         let mut found = Vec::new();
         let mut waiting: Vec<(Ino, Vec<u8>)> = vec![(ROOT_INO, b"/".to_vec())];
         while let Some((ino, path)) = waiting.pop() {
@@ -57,7 +39,7 @@ impl Sysroot {
             }
             for (name, nodes) in self.shared_names(&sources)? {
                 let path = join(&path, &name);
-                self.compare(&path, &nodes, is_same, &mut found)?;
+                self.compare(&path, &nodes, &mut found)?;
                 if let Some(child) = self.tree.lookup(ino, &directory, &name)?
                     && child.meta.kind.is_directory()
                 {
@@ -102,18 +84,12 @@ impl Sysroot {
         Ok(false)
     }
 
-    fn compare(
-        &self,
-        path: &[u8],
-        nodes: &[Source],
-        is_same: &IsSame<'_>,
-        found: &mut Vec<Overlap>,
-    ) -> Result<()> {
+    fn compare(&self, path: &[u8], nodes: &[Source], found: &mut Vec<Overlap>) -> Result<()> {
         let Some((shown, hidden)) = nodes.split_first() else { return Ok(()) };
         let shown_layer = self.tree.layer(*shown)?;
         let shown_kind = shown_layer.metadata(shown.entry)?.kind;
         for hidden in hidden {
-            if is_same(*shown, *hidden)? {
+            if self.is_same(*shown, *hidden)? {
                 continue;
             }
             let layer = self.tree.layer(*hidden)?;

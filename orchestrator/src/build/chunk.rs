@@ -11,16 +11,17 @@ use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::git::GitLayer;
 use outcrop_fs::layer::placed::Placed;
 use outcrop_fs::node::{Device, Ino, Kind, Timestamp};
-use outcrop_fs::sysroot::Sysroot;
+use outcrop_fs::sysroot::{Options, Sysroot};
 
 use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
+use super::hidden;
 use super::log::BuildLog;
 use super::programs::Programs;
 use super::report::StepReport;
 use super::tree::GuestTree;
-use super::workshop::{Workshop, blocking};
+use super::workshop::{Workshop, blocking, stack_alone};
 use crate::compile::JOB_LOG;
 use crate::compile::job_log::JobLog;
 use crate::definitions::{self, DeviceKind, Step, StepName};
@@ -80,6 +81,9 @@ impl ChunkJob {
 /// `outcrop shell --failed` and nothing is published.
 pub async fn build(workshop: &Workshop, job: &ChunkJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
+    let dependencies = stack_alone(&workshop.artifacts(&job.staged)?)?;
+    let dependencies = Arc::new(Sysroot::new(dependencies, Options::default())?);
+    hidden::tell(workshop, &job.component, dependencies, log).await?;
     let mut tree = prepare(workshop, job, None).await?;
     let outcome = run_in_guest(workshop, job, &mut tree, log, started).await;
     // Whatever happened, the tree is only looked at again once nobody serves it.

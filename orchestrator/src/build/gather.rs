@@ -273,9 +273,10 @@ fn resolve_source(
     let spec = SourceSpec::parse(fields_of(source), request.aliases, request.directory)?;
     let component = component.path.as_str();
     let fetched = Cell::new(false);
+    let repo = sources::without_credentials(&source.repo);
     let progress = |progress: Progress<'_>| {
         if !fetched.replace(true) {
-            (request.observer)(SourceEvent::Fetching { component, repo: &source.repo });
+            (request.observer)(SourceEvent::Fetching { component, repo: &repo });
         }
         (request.observer)(SourceEvent::Progress { component, progress })
     };
@@ -300,7 +301,7 @@ fn resolve_source(
         _ => Vec::new(),
     };
     let record = SourceRecord {
-        repo: source.repo.clone(),
+        repo: repo.into_owned(),
         reference: branch.is_none().then(|| source.revision().map(str::to_owned)).flatten(),
         branch: branch.map(str::to_owned),
         commit: resolved.commit.to_string(),

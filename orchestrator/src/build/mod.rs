@@ -10,6 +10,7 @@ mod error;
 pub mod event;
 pub mod failed;
 pub mod gather;
+mod hidden;
 mod log;
 mod places;
 pub mod plan;

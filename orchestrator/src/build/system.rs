@@ -9,30 +9,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use outcrop_fs::diff::kind_name;
 use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::layer::without::WithoutLayer;
 use outcrop_fs::node::{Attributes, ROOT_INO, Timestamp};
-use outcrop_fs::sysroot::Overlap;
 
 use super::chunk::{Description, capture, end_guest};
 use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
+use super::hidden;
 use super::log::BuildLog;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking, open_all, stack_layers};
 use crate::definitions::{IntegrationStep, Selection};
 use crate::guest::{Command, Guest};
 use crate::store::{Artifact, Key};
-use crate::words::counted;
 
 /// Directories that the guest mounts something on. Where the system has none, the guest's mount
 /// points must not become part of it.
 const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
-
-/// Replaced directories that are told one by one.
-const REPLACED_SHOWN: usize = 10;
 
 /// Everything that the assembly of one system needs to know.
 pub struct SystemJob {
@@ -62,7 +57,7 @@ pub struct SystemChunk {
 pub async fn build(workshop: &Workshop, job: &SystemJob, log: &mut BuildLog) -> Result<Artifact> {
     let started = Instant::now();
     let mut tree = prepare(workshop, job, None)?;
-    tell_replaced(workshop, job, &tree, log).await?;
+    hidden::tell(workshop, &job.component, tree.sysroot.clone(), log).await?;
     let foreign = missing_mount_points(&tree)?;
     if !job.integration.is_empty() && !has_shell(&tree) {
         return Err(BuildError::Invalid(format!(
@@ -94,40 +89,6 @@ pub fn prepare(workshop: &Workshop, job: &SystemJob, kept: Option<&Path>) -> Res
         }
     }
     GuestTree::new(&workshop.store, stack_layers(opened)?, "/", kept)
-}
-
-/// Says where a chunk hides a directory of another one, or hides something by a directory: that is
-/// hardly ever meant.
-async fn tell_replaced(
-    workshop: &Workshop,
-    job: &SystemJob,
-    tree: &GuestTree,
-    log: &mut BuildLog,
-) -> Result<()> {
-    let sysroot = tree.sysroot.clone();
-    let replaced = blocking(move || Ok(sysroot.replaced_directories()?)).await?;
-    for sentence in replaced_sentences(&replaced) {
-        log.note(&sentence);
-        workshop.notice(format!("{}: {sentence}", job.component));
-    }
-    Ok(())
-}
-
-/// One for each of the first, and how many more there are.
-fn replaced_sentences(replaced: &[Overlap]) -> Vec<String> {
-    let sentence = |overlap: &Overlap| {
-        let Overlap { path, shown, shown_kind, hidden, hidden_kind } = overlap;
-        let (shown_kind, hidden_kind) = (kind_name(*shown_kind), kind_name(*hidden_kind));
-        let path = path.escape_ascii();
-        format!("{path}: the {shown_kind} of {shown} hides the {hidden_kind} of {hidden}")
-    };
-    let mut sentences: Vec<String> = replaced.iter().take(REPLACED_SHOWN).map(sentence).collect();
-    let more = replaced.len().saturating_sub(REPLACED_SHOWN);
-    if more > 0 {
-        let paths = counted(more as u64, "more path", "more paths");
-        sentences.push(format!("{paths} at which a directory hides something or is hidden"));
-    }
-    sentences
 }
 
 async fn publish(
@@ -218,27 +179,4 @@ async fn run_integration(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use outcrop_fs::Kind;
-
-    use super::*;
-
-    #[test]
-    fn replaced_directories_are_told_up_to_a_number() {
-        let overlap = |number: usize| Overlap {
-            path: format!("/etc/{number}\n").into_bytes(),
-            shown: "high".into(),
-            shown_kind: Kind::File,
-            hidden: "low".into(),
-            hidden_kind: Kind::Directory,
-        };
-        let of = |count| replaced_sentences(&(0..count).map(overlap).collect::<Vec<_>>());
-        assert!(of(0).is_empty());
-        assert_eq!(of(1), ["/etc/0\\n: the file of high hides the directory of low"]);
-        assert_eq!(of(10).len(), 10);
-        assert!(of(12).last().is_some_and(|last| last.starts_with("2 more paths ")));
-    }
 }

@@ -65,8 +65,13 @@ fn chunk(definitions: &Definitions, path: &str) -> Result<ComponentId> {
     let id = definitions
         .select(path)
         .map_err(|error| BuildError::Invalid(format!("cannot track branches: {error}")))?;
-    match definitions.get(id).and_then(|component| component.chunk()) {
-        Some(_) => Ok(id),
+    let chunk = definitions.get(id).and_then(|component| component.chunk());
+    match chunk.map(|chunk| chunk.source.is_some()) {
+        Some(true) => Ok(id),
+        Some(false) => Err(BuildError::Invalid(format!(
+            "cannot track branches of {}: it has no source",
+            definitions.path_of(id)
+        ))),
         None => Err(BuildError::Invalid(format!(
             "cannot track branches of {}: it is not a chunk",
             definitions.path_of(id)

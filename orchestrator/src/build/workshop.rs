@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::error::{BuildError, Result};
 use super::event::{Event, Observer};
+use super::hidden::Told;
 use super::tree::GuestTree;
 use crate::compile::CompileService;
 use crate::guest::{Accelerator, GuestOptions, Transport};
@@ -35,6 +36,8 @@ pub struct Workshop {
     pub memory: u32,
     /// How guests reach their sysroots.
     pub transport: Transport,
+    /// What people know of artifacts that hide something of others.
+    pub(super) told: Told,
     base: OnceCell<Base>,
 }
 
@@ -70,6 +73,7 @@ impl Workshop {
             jobs,
             memory,
             transport,
+            told: Told::default(),
             base,
         }
     }

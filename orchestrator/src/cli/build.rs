@@ -257,7 +257,7 @@ fn failure_lines(target: &str, failure: &Failure) -> Vec<String> {
     let mut lines = Vec::new();
     if let BuildError::Command { step, command, .. } = &failure.error {
         lines.push(format!("--- {}, {}: this command failed", failure.component, printable(step)));
-        let mut rest = command.lines();
+        let mut rest = command.trim().lines();
         let shown = rest.by_ref().take(COMMAND_LINES);
         lines.extend(shown.map(|line| printable_lines(line).into_owned()));
         let more = rest.count();

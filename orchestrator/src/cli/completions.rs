@@ -12,6 +12,7 @@ use crate::output;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
+    /// The shell that is to read the script
     shell: Shell,
 }
 

@@ -9,6 +9,7 @@ use super::project::Project;
 use crate::definitions::{BuildMode, Component, ComponentId, Definitions};
 use crate::graph::Graph;
 use crate::output;
+use crate::sources::without_credentials;
 
 /// Show what a target is made from
 ///
@@ -118,7 +119,7 @@ fn json(component: &Component, needs: &[&str]) -> String {
     let line = serde_json::json!({
         "component": component.path, "name": component.name, "kind": component.kind().name(),
         "file": component.file, "needs": needs, "build_mode": mode,
-        "repo": source.map(|source| &source.repo),
+        "repo": source.map(|source| without_credentials(&source.repo)),
         "ref": source.and_then(|source| source.revision()),
     });
     line.to_string()

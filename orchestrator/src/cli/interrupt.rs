@@ -95,6 +95,15 @@ pub fn exit_on_signals() {
     }
 }
 
+/// For a command that has failed: a signal makes system calls and children fail, and then the thread
+/// that watches is to end the process, as interrupted. The news of it may be on its way.
+pub fn leave_time_for_signals(exit: Exit) {
+    let may_be_a_signal = matches!(exit, Exit::BuildFailed | Exit::HostLacks);
+    if may_be_a_signal && !AWAITED.load(Ordering::SeqCst) {
+        std::thread::sleep(NEWS);
+    }
+}
+
 /// Runs `work` until it ends or the process is asked to stop; then the work is dropped, which is
 /// what kills guests and takes mounts away, and the command ends with exit code 130.
 pub fn run_interruptible<T>(work: impl Future<Output = CommandResult<T>>) -> CommandResult<T> {

@@ -15,6 +15,7 @@ use crate::output;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
+    /// Where the pages go, such as man1 in a directory of MANPATH
     directory: PathBuf,
 }
 

@@ -105,6 +105,7 @@ pub fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            interrupt::leave_time_for_signals(error.exit);
             if error.exit != Exit::Interrupted || !error.message.is_empty() {
                 output::say(&error);
             }

@@ -44,6 +44,8 @@ impl Project {
         let DefinitionsArguments { definitions: directory, arch, sources, .. } = arguments;
         let (config, reading) = settings(arguments)?;
         let definitions = load_definitions(directory, reading)?;
+        let inside = path_inside(directory, target).filter(|path| definitions.find(path).is_some());
+        let target = inside.as_deref().unwrap_or(target);
         let id = definitions.select(target).map_err(|error| {
             CommandError::input(error.to_string()).hint(format!(
                 "the definitions are those in {}; `--definitions DIR` names others",
@@ -242,6 +244,13 @@ impl Project {
     }
 }
 
+/// The component that a path means which leads into the definitions, as a shell completes it.
+fn path_inside(directory: &Path, target: &str) -> Option<String> {
+    let path = std::path::absolute(target.strip_suffix(".morph")?).ok()?;
+    let path = path.strip_prefix(std::path::absolute(directory).ok()?).ok()?;
+    path.to_str().map(str::to_owned)
+}
+
 /// Says on stderr which source is being fetched, and which branch is tracked.
 pub fn tell_fetching(event: SourceEvent<'_>) -> bool {
     if let Some(line) = line_of(&event) {
@@ -324,5 +333,25 @@ impl From<SourceFailures> for CommandError {
         let exits = failures.0.iter().map(|(_, error)| exit_of(error.cause()));
         let exit = Exit::of_several(exits).unwrap_or(Exit::BuildFailed);
         CommandError::new(exit, failures.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_a_shell_completes_lead_into_the_definitions() {
+        let inside = |directory: &str, target: &str| path_inside(Path::new(directory), target);
+        for (directory, target) in [
+            ("defs", "defs/systems/x.morph"),
+            ("./defs/", "defs/systems/x.morph"),
+            ("/a/defs", "/a/defs/systems/x.morph"),
+            (".", "systems/x.morph"),
+        ] {
+            assert_eq!(inside(directory, target).as_deref(), Some("systems/x"), "{target}");
+        }
+        assert_eq!(inside("defs", "systems/x.morph"), None);
+        assert_eq!(inside("defs", "defs/systems/x"), None);
     }
 }

@@ -134,6 +134,7 @@ fn import(context: &Context, repo: &str, arguments: &Import) -> CommandResult {
     };
     let spec = SourceSpec::parse(fields, &config.aliases(), &base)
         .map_err(|error| explain_directory(&base, repo, error))?;
+    let repo = sources::without_credentials(repo);
     let told = std::cell::Cell::new(false);
     let progress = |_: Progress<'_>| {
         if !told.replace(true) {

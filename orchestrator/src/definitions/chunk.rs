@@ -265,6 +265,16 @@ fn source(raw: &mut RawEntry, spot: &Spot, problems: &mut Collector) -> Option<S
         if raw.reference.is_some() || raw.sha.is_some() || raw.sha256.is_some() {
             problems.error(spot.clone(), "the entry says what to take but has no `repo`");
         }
+        for (field, is_given) in [
+            ("unpetrify-ref", raw.unpetrify_ref.is_some()),
+            ("submodules", raw.submodules.is_some()),
+            ("patches", raw.patches == Some(true)),
+        ] {
+            if is_given {
+                let message = format!("`{field}` has no effect without `repo`");
+                problems.warning(spot.field(field), message);
+            }
+        }
         return None;
     };
     if repo.trim().is_empty() {

@@ -248,6 +248,16 @@ impl<'de> Deserializer<'de> for &'de Node {
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.parse_number() {
+            // YAML 1.1 reads 010 as eight.
+            Some(value)
+                if self.text().is_some_and(|text| text.len() > 1 && text.starts_with('0')) =>
+            {
+                let message = format!(
+                    "a number with a zero in front means different things to \
+                                       different readers; write {value}"
+                );
+                Err(<DecodeError as serde::de::Error>::custom(message).at(self))
+            }
             Some(value) => visitor.visit_u32(value),
             None => Err(self.mismatch(&"a number from 0 to 4294967295")),
         }

@@ -207,8 +207,11 @@ impl Builder {
             Event::DocumentStart(_) if self.root.is_some() => {
                 Err(fault("a second document starts here; a definition is one document"))
             }
-            Event::Scalar(text, style, anchor, _) => {
-                let plain = style == ScalarStyle::Plain;
+            Event::Scalar(text, style, anchor, tag) => {
+                // `!!str yes` is a text, as a quoted one is.
+                let is_text =
+                    tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+                let plain = style == ScalarStyle::Plain && !is_text;
                 let content = Content::Scalar { text: text.into_owned(), plain };
                 let node = Node { content, line, column };
                 self.count(node.size(), line, column)?;

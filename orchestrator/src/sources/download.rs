@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::command::Program;
 use super::error::{Context, Error, Result};
 use super::spec::Sha256Digest;
+use super::url::Url;
 use super::{Progress, Session};
 use crate::store;
 
@@ -17,7 +18,7 @@ const CURL: Program = Program { name: "curl", purpose: "download archives", pack
 const CANNOT_RESUME: [i32; 2] = [33, 36];
 
 /// The file with this content in the store, downloaded if it is not there yet.
-pub(super) fn fetch(session: &Session<'_>, url: &str, sha256: &Sha256Digest) -> Result<PathBuf> {
+pub(super) fn fetch(session: &Session<'_>, url: &Url, sha256: &Sha256Digest) -> Result<PathBuf> {
     let place = session.store.sources().join(sha256.as_str());
     if session.store.hold(&place)? {
         return Ok(place);
@@ -27,18 +28,19 @@ pub(super) fn fetch(session: &Session<'_>, url: &str, sha256: &Sha256Digest) -> 
         return Ok(place);
     }
     if session.offline {
-        return Err(Error::Offline { what: url.to_owned() });
+        return Err(Error::Offline { what: url.to_string() });
     }
     session.log(format!("downloading {url}"));
     let part = session.store.sources().join(format!("{sha256}.part"));
     let resumed = part.exists();
-    let first = download(session, url, &part).and_then(|()| verify(&part, url, sha256));
+    let first =
+        download(session, url, &part).and_then(|()| verify(&part, &url.to_string(), sha256));
     match first {
         Ok(()) => {}
         // What an earlier run left may have been of another file: once more from the start.
         Err(Error::Checksum { .. }) if resumed => {
             download(session, url, &part)?;
-            verify(&part, url, sha256)?;
+            verify(&part, &url.to_string(), sha256)?;
         }
         Err(error) => return Err(error),
     }
@@ -47,7 +49,8 @@ pub(super) fn fetch(session: &Session<'_>, url: &str, sha256: &Sha256Digest) -> 
     Ok(place)
 }
 
-fn download(session: &Session<'_>, url: &str, part: &Path) -> Result<()> {
+fn download(session: &Session<'_>, url: &Url, part: &Path) -> Result<()> {
+    let shown = url.to_string();
     let run = |resume: bool| {
         let mut command = CURL.command();
         command.args(["--fail", "--location", "--silent", "--show-error", "--globoff"]);
@@ -57,10 +60,10 @@ fn download(session: &Session<'_>, url: &str, part: &Path) -> Result<()> {
         if resume {
             command.args(["--continue-at", "-"]);
         }
-        command.arg("--output").arg(part).arg("--").arg(url);
-        CURL.output(command, url, &mut || {
+        command.arg("--output").arg(part).arg("--").arg(url.whole());
+        CURL.output(command, &shown, &mut || {
             let bytes = fs::metadata(part).map_or(0, |meta| meta.len());
-            session.tell(Progress::Downloading { what: url, bytes })
+            session.tell(Progress::Downloading { what: &shown, bytes })
         })
     };
     let mut output = run(part.exists())?;
@@ -73,7 +76,7 @@ fn download(session: &Session<'_>, url: &str, part: &Path) -> Result<()> {
     Err(Error::Program {
         program: CURL.name,
         status: output.status.to_string(),
-        what: url.to_owned(),
+        what: shown,
         said: super::command::tail(&output.stderr),
     })
 }

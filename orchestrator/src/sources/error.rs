@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use super::spec::SeriesName;
+use super::url::without_credentials;
 use crate::store;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,7 +23,7 @@ pub enum Error {
     )]
     Checksum { what: String, found: String, wanted: String },
 
-    #[error("{doing} {what}: {}{}", source.message(), owner_hint(source))]
+    #[error("{doing} {what}: {}{}", without_credentials(source.message()), owner_hint(source))]
     Git {
         doing: &'static str,
         what: String,
@@ -43,7 +44,7 @@ pub enum Error {
     Missing { program: &'static str, purpose: &'static str, package: &'static str },
 
     /// A program of the host failed; `said` is what it wrote.
-    #[error("{program} failed ({status}) for {what}: {said}")]
+    #[error("{program} failed ({status}) for {what}: {}", without_credentials(said))]
     Program { program: &'static str, status: String, what: String, said: String },
 
     /// It is not here, and nothing may be asked of a server.

@@ -1,21 +1,18 @@
 //! Bare mirrors of git repositories in the store.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use git2::{AutotagOption, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, Repository};
+use git2::{Oid, Repository};
 use sha2::{Digest, Sha256};
 
 use super::error::{Context, Error, Result};
-use super::{Progress, ResolvedSource, Session};
-use super::{lfs, spec};
+use super::fetch::{PASSING, fetch, forget_passing, is_local};
+use super::url::Url;
+use super::{ResolvedSource, Session, lfs, spec};
 use crate::store::{FileLock, hex};
 
 /// Longest mirror name before its distinguishing digits.
 const LONGEST_NAME: usize = 180;
-
-/// A silent server is given up after this many milliseconds.
-const SERVER_TIMEOUT: i32 = 60_000;
 
 /// Configuration key by which a mirror remembers what it mirrors.
 const URL_KEY: &str = "outcrop.url";
@@ -26,20 +23,11 @@ const EVERYTHING: [&str; 1] = ["+refs/*:refs/*"];
 /// Of a commit's id.
 const ID_DIGITS: usize = 40;
 
-/// Below this are refs that only serve a fetch.
-const PASSING: &str = "refs/outcrop/passing/";
-
-/// What the server has now, for comparison.
-const THEIRS: &str = "refs/outcrop/passing/theirs/";
-
-/// What the names of packs begin with that libgit2 is still writing.
-const PARTIAL_PACK: &str = "pack_git2_";
-
 /// The branch of an imported archive or package.
 const IMPORTED: &str = "refs/heads/main";
 
 /// Resolves a git source, fetching only if the revision is not there.
-pub(super) fn resolve(session: &Session<'_>, url: &str, reference: &str) -> Result<ResolvedSource> {
+pub(super) fn resolve(session: &Session<'_>, url: &Url, reference: &str) -> Result<ResolvedSource> {
     let path = mirror_path(session, url)?;
     if let Ok(repo) = Repository::open_bare(&path)
         && let Some(found) = find(&repo, &path, reference)?
@@ -56,7 +44,7 @@ pub(super) fn resolve(session: &Session<'_>, url: &str, reference: &str) -> Resu
 /// For the holder of the mirror's lock.
 fn resolve_anew(
     session: &Session<'_>,
-    url: &str,
+    url: &Url,
     path: &Path,
     reference: &str,
 ) -> Result<ResolvedSource> {
@@ -88,11 +76,11 @@ fn resolve_anew(
             Ok(()) => {}
         }
     }
-    find(&repo, path, reference)?.ok_or_else(|| missing(&repo, url, reference))
+    find(&repo, path, reference)?.ok_or_else(|| missing(&repo, &url.to_string(), reference))
 }
 
 /// Where a branch is now, or the tag where no branch has the name.
-pub(super) fn track(session: &Session<'_>, url: &str, branch: &str) -> Result<ResolvedSource> {
+pub(super) fn track(session: &Session<'_>, url: &Url, branch: &str) -> Result<ResolvedSource> {
     let names = [format!("refs/heads/{branch}"), format!("refs/tags/{branch}")];
     if !names.iter().all(|name| git2::Reference::is_valid_name(name)) {
         return Err(Error::Invalid(format!("{branch:?} cannot be the name of a branch")));
@@ -105,7 +93,7 @@ pub(super) fn track(session: &Session<'_>, url: &str, branch: &str) -> Result<Re
         return found.unwrap_or_else(|| Err(absent()));
     }
     let _lock = lock(session, &path)?;
-    let asked = (url.to_owned(), branch.to_owned());
+    let asked = (url.clone(), branch.to_owned());
     let known = session.tips.lock().get(&asked).copied().filter(|_| path.exists());
     let tip = match known {
         Some(tip) => tip,
@@ -113,24 +101,24 @@ pub(super) fn track(session: &Session<'_>, url: &str, branch: &str) -> Result<Re
             let ask = |repo: &Repository| fetch_tip(session, repo, url, branch);
             match path.exists() {
                 true => ask(&open(&path)?)?,
-                false => create(session, &path, url, ask)?,
+                false => create(session, &path, &url.to_string(), ask)?,
             }
         }
     };
     session.tips.lock().insert(asked, tip);
     let repo = open(&path)?;
     let tip = tip.to_string();
-    find(&repo, &path, &tip)?.ok_or_else(|| missing(&repo, url, &tip))
+    find(&repo, &path, &tip)?.ok_or_else(|| missing(&repo, &url.to_string(), &tip))
 }
 
 /// Fetches, and gives what the branch or tag is at the server. One that is gone there stays in the
 /// mirror for those who have pinned it, so the mirror's own cannot tell.
-fn fetch_tip(session: &Session<'_>, repo: &Repository, url: &str, branch: &str) -> Result<Oid> {
+fn fetch_tip(session: &Session<'_>, repo: &Repository, url: &Url, branch: &str) -> Result<Oid> {
     let specs = [
         format!("+refs/heads/{branch}:{PASSING}heads/{branch}"),
         format!("+refs/tags/{branch}:{PASSING}tags/{branch}"),
     ];
-    let forget = || forget_passing(repo).context("cannot update the mirror of", url);
+    let forget = || forget_passing(repo).context("cannot update the mirror of", url.to_string());
     // A killed fetch may have left some.
     forget()?;
     session.log(format!("fetching {url}"));
@@ -146,13 +134,6 @@ fn fetch_tip(session: &Session<'_>, repo: &Repository, url: &str, branch: &str) 
     })
 }
 
-fn forget_passing(repo: &Repository) -> std::result::Result<(), git2::Error> {
-    for left in repo.references_glob(&format!("{PASSING}*"))? {
-        left?.delete()?;
-    }
-    Ok(())
-}
-
 pub(super) fn open(path: &Path) -> Result<Repository> {
     Repository::open_bare(path).context("cannot open the mirror", path)
 }
@@ -163,14 +144,11 @@ pub(super) fn lock(session: &Session<'_>, path: &Path) -> Result<FileLock> {
     Ok(session.store.lock_name(&format!("mirror-{name}"))?)
 }
 
-/// Whether a repository is on this machine.
-fn is_local(url: &str) -> bool {
-    url.starts_with('/') || url.starts_with("file://")
-}
-
 /// Where the mirror of a URL is or will be.
-fn mirror_path(session: &Session<'_>, url: &str) -> Result<PathBuf> {
-    let mut name = spec::mirror_name(url);
+fn mirror_path(session: &Session<'_>, url: &Url) -> Result<PathBuf> {
+    // Who asks makes no other repository of it.
+    let url = url.to_string();
+    let mut name = spec::mirror_name(&url);
     let marked = |name: &str| {
         let short: String = name.chars().take(LONGEST_NAME).collect();
         let digits = hex(&Sha256::digest(url.as_bytes()));
@@ -186,7 +164,7 @@ fn mirror_path(session: &Session<'_>, url: &str) -> Result<PathBuf> {
     // Its own file alone: opening the repository reads a dozen more.
     let config = git2::Config::open(&path.join("config"));
     let known = config.and_then(|config| config.get_string(URL_KEY));
-    if known.is_ok_and(|known| same_place(&known, url)) {
+    if known.is_ok_and(|known| same_place(&known, &url)) {
         return Ok(path);
     }
     Ok(session.store.mirrors().join(marked(&name)))
@@ -200,9 +178,9 @@ fn same_place(a: &str, b: &str) -> bool {
     plain(a) == plain(b)
 }
 
-fn clone(session: &Session<'_>, url: &str, place: &Path) -> Result<()> {
+fn clone(session: &Session<'_>, url: &Url, place: &Path) -> Result<()> {
     session.log(format!("mirroring {url}"));
-    create(session, place, url, |repo| fetch(session, repo, url, &BRANCHES_AND_TAGS))
+    create(session, place, &url.to_string(), |repo| fetch(session, repo, url, &BRANCHES_AND_TAGS))
 }
 
 /// Makes a single-commit mirror of what `fill` puts into it.
@@ -307,143 +285,6 @@ pub(super) fn in_draft<T>(
 pub(super) fn sync(path: &Path) -> Result<()> {
     let file = std::fs::File::open(path).context("cannot open", path)?;
     rustix::fs::syncfs(&file).map_err(std::io::Error::from).context("cannot sync", path)
-}
-
-/// What every fetch has: the environment's proxy, and nothing that was not asked for.
-fn fetch_options<'a>() -> FetchOptions<'a> {
-    let mut proxy = ProxyOptions::new();
-    proxy.auto();
-    let mut options = FetchOptions::new();
-    options.proxy_options(proxy).download_tags(AutotagOption::None).update_fetchhead(false);
-    options
-}
-
-fn fetch(session: &Session<'_>, repo: &Repository, url: &str, refspecs: &[&str]) -> Result<()> {
-    limit_patience();
-    let mut remote = repo.remote_anonymous(url).context("cannot use the URL", url)?;
-    // The user's git configuration may lead elsewhere than the URL does.
-    if session.offline && !remote.url().is_ok_and(is_local) {
-        return Err(Error::Offline { what: url.to_owned() });
-    }
-    // A server may be silent for long before there is anything to count.
-    if !session.tell(Progress::Fetching { url, received: 0, total: 0, bytes: 0 }) {
-        return Err(Error::Cancelled);
-    }
-    let cancelled = std::cell::Cell::new(false);
-    let mut callbacks = RemoteCallbacks::new();
-    callbacks.transfer_progress(|state| {
-        let go_on = session.tell(Progress::Fetching {
-            url,
-            received: state.received_objects() as u64,
-            total: state.total_objects() as u64,
-            bytes: state.received_bytes() as u64,
-        });
-        cancelled.set(!go_on);
-        go_on
-    });
-    let mut options = fetch_options();
-    options.remote_callbacks(callbacks);
-    remove_partial_packs(repo)?;
-    // As `fetch` does it, but with the objects on disk before anything refers to them.
-    let downloaded = remote.download(refspecs, Some(&mut options));
-    drop(options);
-    if cancelled.get() {
-        return Err(Error::Cancelled);
-    }
-    downloaded.map_err(|source| not_fetched(url, source))?;
-    sync(repo.path())?;
-    let flags = git2::RemoteUpdateFlags::empty();
-    if remote.update_tips(None, flags, AutotagOption::None, None).is_err() {
-        remove_obstacles(session, repo, url).context("cannot update the mirror of", url)?;
-        remote
-            .update_tips(None, flags, AutotagOption::None, None)
-            .context("cannot update the mirror of", url)?;
-    }
-    sync(repo.path())
-}
-
-/// Removes branches and tags that the server cannot have any more: beside `a` there is no `a/b`. Others
-/// that are gone there stay, because definitions may have pinned them.
-fn remove_obstacles(
-    session: &Session<'_>,
-    repo: &Repository,
-    url: &str,
-) -> std::result::Result<(), git2::Error> {
-    // The binding's own list of the server's refs panics where a name is not UTF-8.
-    forget_passing(repo)?;
-    session.log(format!("listing the branches of {url}"));
-    let refspecs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:{THEIRS}{kind}/*"));
-    let mut remote = repo.remote_anonymous(url)?;
-    remote.download(&refspecs, Some(&mut fetch_options()))?;
-    remote.update_tips(None, git2::RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
-    let mut wanted = BTreeSet::new();
-    for theirs in repo.references_glob(&format!("{THEIRS}*"))? {
-        let theirs = theirs?;
-        wanted.extend(theirs.name_bytes().strip_prefix(THEIRS.as_bytes()).map(<[u8]>::to_vec));
-    }
-    forget_passing(repo)?;
-    for pattern in ["refs/heads/*", "refs/tags/*"] {
-        for own in repo.references_glob(pattern)? {
-            let mut own = own?;
-            if is_obstacle(own.name_bytes(), &wanted) {
-                own.delete()?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether a ref is a directory of wanted ones, or lies below one.
-fn is_obstacle(name: &[u8], wanted: &BTreeSet<Vec<u8>>) -> bool {
-    let Some(name) = name.strip_prefix(b"refs/") else { return false };
-    let below = [name, b"/"].concat();
-    let next = wanted.range(below.clone()..).next();
-    let mut ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
-    next.is_some_and(|next| next.starts_with(&below))
-        || ends.any(|end| name.get(..end).is_some_and(|parent| wanted.contains(parent)))
-}
-
-/// A killed fetch leaves what it had of its pack. Whoever holds the mirror's lock is alone with it.
-fn remove_partial_packs(repo: &Repository) -> Result<()> {
-    let packs = repo.path().join("objects/pack");
-    for item in std::fs::read_dir(&packs).context("cannot read", &packs)? {
-        let path = item.context("cannot read", &packs)?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL_PACK)) {
-            crate::store::remove_tree(&path)?;
-        }
-    }
-    Ok(())
-}
-
-/// A repository that is not where the definition says is no server's fault.
-fn not_fetched(url: &str, source: git2::Error) -> Error {
-    let local = url.strip_prefix("file://").unwrap_or(url);
-    if local.starts_with('/') {
-        // What libgit2 says of a path that does not exist is misleading.
-        if !Path::new(local).exists() {
-            return Error::Invalid(format!("cannot fetch {url}: it does not exist"));
-        }
-        if Repository::open(local).is_err_and(|e| e.code() == git2::ErrorCode::NotFound) {
-            return Error::Invalid(format!("cannot fetch {url}: it is not a git repository"));
-        }
-    }
-    Error::Git { doing: "cannot fetch", what: url.to_owned(), source }
-}
-
-#[allow(unsafe_code)]
-fn limit_patience() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: both set an int inside libgit2. `Once` keeps our own threads from setting them
-        // at the same time, and every connection of ours is opened after this.
-        let set = unsafe {
-            git2::opts::set_server_connect_timeout_in_milliseconds(SERVER_TIMEOUT)
-                .and(git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT))
-        };
-        if let Err(error) = set {
-            log::debug!("no time limit for git servers: {}", error.message());
-        }
-    });
 }
 
 /// The source in a mirror, or `None` where the revision is not there.

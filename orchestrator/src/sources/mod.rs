@@ -9,12 +9,14 @@ mod command;
 mod debian;
 mod download;
 mod error;
+mod fetch;
 mod lfs;
 mod mirror;
 mod patches;
 mod series;
 mod spec;
 mod submodules;
+mod url;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ pub use spec::{
     Aliases, DebianSpec, Location, SERIES_MIRROR, SeriesName, Sha256Digest, SourceFields,
     SourceSpec, is_archive_name, mirror_name,
 };
+pub use url::{Url, without_credentials};
 
 use crate::store::Store;
 use error::Context;
@@ -95,7 +98,7 @@ pub struct UrlOverride {
 }
 
 /// Where branches are, by URL and name.
-type Tips = HashMap<(String, String), Oid>;
+type Tips = HashMap<(Url, String), Oid>;
 
 /// Gets sources into a store.
 #[derive(Debug, Clone)]
@@ -153,7 +156,7 @@ impl Sources {
     /// is asked once; offline the mirror is.
     pub fn track(
         &self,
-        url: &str,
+        url: &Url,
         branch: &str,
         progress: &ProgressFn<'_>,
     ) -> Result<ResolvedSource> {
@@ -216,16 +219,21 @@ impl Sources {
     pub fn submodules(
         &self,
         source: &ResolvedSource,
-        url: &str,
+        url: &Url,
         overrides: &UrlOverrides,
         aliases: &Aliases,
         progress: &ProgressFn<'_>,
     ) -> Result<Vec<ResolvedSubmodule>> {
         let mut found = Vec::new();
         let none = UrlOverrides::new();
-        let mut todo = vec![(String::new(), source.clone(), url.to_owned(), overrides, 0)];
+        let mut todo = vec![(String::new(), source.clone(), url.clone(), overrides, 0)];
         while let Some((prefix, source, url, overrides, depth)) = todo.pop() {
-            for entry in submodules::entries(&self.store, &source, &url, overrides)? {
+            let entries = submodules::entries(&self.store, &source, url.whole(), overrides)?;
+            let named: BTreeSet<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+            for path in overrides.keys().filter(|path| !named.contains(path.as_str())) {
+                log::warn!("{url}: another URL is given for {path}, which is no submodule of it");
+            }
+            for entry in &entries {
                 let path = format!("{prefix}{}", entry.path);
                 if depth >= DEEPEST_SUBMODULE {
                     return Err(Error::Invalid(format!("{path}: submodules are nested too deep.")));

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
+use super::url::{Url, without_credentials};
 
 /// What the mirrors of series begin with. No URL's mirror does.
 pub const SERIES_MIRROR: &str = "series_";
@@ -15,7 +16,7 @@ pub const SERIES_MIRROR: &str = "series_";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SourceSpec {
     Git {
-        url: String,
+        url: Url,
         reference: String,
     },
     Archive {
@@ -69,7 +70,7 @@ impl fmt::Display for SeriesName {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
-    Url(String),
+    Url(Url),
     Path(PathBuf),
 }
 
@@ -167,11 +168,7 @@ pub struct SourceFields<'a> {
 
 impl SourceSpec {
     /// The repository of a submodule, which nothing is relative to; gives its URL, too.
-    pub fn of_submodule(
-        url: &str,
-        commit: &str,
-        aliases: &Aliases,
-    ) -> Result<(SourceSpec, String)> {
+    pub fn of_submodule(url: &str, commit: &str, aliases: &Aliases) -> Result<(SourceSpec, Url)> {
         let fields = SourceFields { repo: url, reference: Some(commit), ..SourceFields::default() };
         let spec = SourceSpec::parse(fields, aliases, Path::new("/"))?;
         match &spec {
@@ -179,32 +176,42 @@ impl SourceSpec {
                 let url = url.clone();
                 Ok((spec, url))
             }
-            _ => Err(Error::Invalid(format!("the submodule's URL {url} is not a git repository."))),
+            _ => Err(Error::Invalid(format!(
+                "the submodule's URL {} is not a git repository.",
+                without_credentials(url)
+            ))),
         }
     }
 
     /// Parses the fields. `base` is what relative archive paths are relative to.
     pub fn parse(fields: SourceFields<'_>, aliases: &Aliases, base: &Path) -> Result<SourceSpec> {
-        let repo = aliases.expand(fields.repo.trim());
-        let reference = fields.reference.map(str::trim).filter(|text| !text.is_empty());
-        let sha256 = fields.sha256.map(Sha256Digest::parse).transpose()?;
-        if let Some(package) = repo.strip_prefix("debian:") {
-            return debian(package, reference, sha256, fields.patches);
-        }
-        if fields.patches {
-            return Err(Error::Invalid(format!(
-                "{repo}: `patches` is for Debian source packages (debian:NAME) only."
-            )));
-        }
-        if let Some(name) = repo.strip_prefix("series:") {
-            return series(name, reference, sha256);
-        }
-        let archive = repo.strip_prefix("tar:").or_else(|| is_archive_name(&repo).then_some(&repo));
-        if let Some(archive) = archive {
-            return parse_archive(archive, reference, sha256, base);
-        }
-        git(repo, reference, sha256)
+        parse_fields(fields, aliases, base).map_err(|error| match error {
+            Error::Invalid(why) => Error::Invalid(without_credentials(&why).into_owned()),
+            other => other,
+        })
     }
+}
+
+fn parse_fields(fields: SourceFields<'_>, aliases: &Aliases, base: &Path) -> Result<SourceSpec> {
+    let repo = aliases.expand(fields.repo.trim());
+    let reference = fields.reference.map(str::trim).filter(|text| !text.is_empty());
+    let sha256 = fields.sha256.map(Sha256Digest::parse).transpose()?;
+    if let Some(package) = repo.strip_prefix("debian:") {
+        return debian(package, reference, sha256, fields.patches);
+    }
+    if fields.patches {
+        return Err(Error::Invalid(format!(
+            "{repo}: `patches` is for Debian source packages (debian:NAME) only."
+        )));
+    }
+    if let Some(name) = repo.strip_prefix("series:") {
+        return series(name, reference, sha256);
+    }
+    let archive = repo.strip_prefix("tar:").or_else(|| is_archive_name(&repo).then_some(&repo));
+    if let Some(archive) = archive {
+        return parse_archive(archive, reference, sha256, base);
+    }
+    git(repo, reference, sha256)
 }
 
 fn debian(
@@ -269,7 +276,7 @@ fn parse_archive(
         )));
     };
     let location = if archive.starts_with("http://") || archive.starts_with("https://") {
-        Location::Url(archive.to_owned())
+        Location::Url(Url::new(archive))
     } else if let Some(path) = archive.strip_prefix("file://") {
         Location::Path(PathBuf::from(path))
     } else if archive.contains("://") {
@@ -294,6 +301,7 @@ fn series(name: &str, reference: Option<&str>, sha256: Option<Sha256Digest>) -> 
             "series:{name}: `ref` is missing; give the commit or tag of a release."
         )));
     };
+    check_reference(&format!("series:{name}"), reference)?;
     Ok(SourceSpec::Series { name, reference: reference.to_owned() })
 }
 
@@ -322,7 +330,17 @@ fn git(url: String, reference: Option<&str>, sha256: Option<Sha256Digest>) -> Re
     let Some(reference) = reference else {
         return Err(Error::Invalid(format!("{url}: `ref` is missing; give a commit.")));
     };
-    Ok(SourceSpec::Git { url, reference: reference.to_owned() })
+    check_reference(&url, reference)?;
+    Ok(SourceSpec::Git { url: Url::new(url), reference: reference.to_owned() })
+}
+
+/// Expressions such as `main~2` mean another commit later, and `HEAD` is the mirror's own.
+fn check_reference(url: &str, reference: &str) -> Result<()> {
+    let is_name = git2::Reference::is_valid_name(&format!("refs/heads/{reference}"));
+    if is_name && reference != "HEAD" {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{url}: {reference:?} is no commit, tag or branch by name.")))
 }
 
 fn no_ssh(url: &str) -> Error {

@@ -52,7 +52,7 @@ fn object(
     let found = result.as_ref().ok();
     serde_json::json!({
         "component": project.definitions.path_of(id),
-        "repo": source.map(|source| &source.repo),
+        "repo": source.map(|source| sources::without_credentials(&source.repo)),
         "ref": source.and_then(|source| source.revision()),
         "branch": found.and_then(|found| found.record.branch.as_ref()),
         "commit": found.map(|found| &found.record.commit),

@@ -82,6 +82,7 @@ systems:
       <<: &common {type: tar, location: x.tar}
       YES: yes
       QUOTED: 'yes'
+      TAGGED: !!str yes
       EMPTY:
       OCTAL: 010
     two: {<<: *common, location: y.tar, HOSTNAME: own, LIST: [{a: 1}]}
@@ -100,6 +101,7 @@ systems:
     assert_eq!((one.label.as_str(), two.label.as_str()), ("one", "two"));
     assert_eq!(one.parameters["YES"], Parameter::Boolean(true));
     assert_eq!(one.parameters["QUOTED"], text("yes"));
+    assert_eq!(one.parameters["TAGGED"], text("yes"));
     assert_eq!(one.parameters["EMPTY"], Parameter::Null);
     assert_eq!(one.parameters["OCTAL"], text("010"));
     assert_eq!(one.parameters["DISK"], text("1.10"));

@@ -356,6 +356,11 @@ fn chunk_fields() {
         "c.morph:3:15: error: there is no build system `autotols` (did you mean `autotools`?)",
     );
     chunk("max-jobs: 0\n", "c.morph:3:11: error: `max-jobs` must be at least 1");
+    chunk(
+        "max-jobs: 010\n",
+        "c.morph:3:11: error: a number with a zero in front means different things to different \
+         readers; write 10",
+    );
     chunk("build-commands:\n- make\n-\n", "c.morph:5:2: error: this command is empty");
     for scalar in ["5", "1.5", "~", "null"] {
         let message = format!("c.morph:4:3: error: this command is `{scalar}`, which is no text");
@@ -479,6 +484,21 @@ fn defaults_are_checked() {
          `build-commands`?)"
     );
     assert!(all[1].starts_with("DEFAULTS:7:15: error: `[` is not a usable"), "{all:?}");
+}
+
+#[test]
+fn what_says_something_of_a_source_needs_one() {
+    let entry = "name: s\nkind: stratum\nchunks:\n- {name: a, build-system: manual, patches: true, \
+                 unpetrify-ref: m, submodules: {m: {url: u}}}\n";
+    let last = entry.lines().last().unwrap();
+    let all = ["patches", "unpetrify-ref", "submodules"].map(|field| {
+        let value = last.find(field).unwrap() + field.len() + ": ".len();
+        let column = value + 1;
+        format!("s.morph:4:{column}: warning: `{field}` has no effect without `repo`")
+    });
+    assert_eq!(shown(parse(&[("s.morph", entry)])), all);
+    let entry = entry.replace("patches", "repo: 'debian:a=1', patches");
+    assert_eq!(shown(parse(&[("s.morph", &entry)])), [""; 0]);
 }
 
 #[test]

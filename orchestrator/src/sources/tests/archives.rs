@@ -234,7 +234,10 @@ fn downloads_are_resumed_and_verified() {
     let (path, _) = archive(place.path(), "x.tar", &content);
     let sha256 = Sha256Digest::parse(&digest_of(&path).unwrap()).unwrap();
     let (url, server) = serve(content, Some(1000));
-    let spec = SourceSpec::Archive { location: Location::Url(url.clone()), sha256: sha256.clone() };
+    let spec = SourceSpec::Archive {
+        location: Location::Url(Url::new(url.as_str())),
+        sha256: sha256.clone(),
+    };
     let error = sources.resolve(&spec, &quiet).unwrap_err();
     assert!(matches!(error, Error::Program { program: "curl", .. }), "{error}");
     let found = sources.resolve(&spec, &quiet).unwrap();
@@ -242,7 +245,8 @@ fn downloads_are_resumed_and_verified() {
     assert_eq!(names(&sources.store.sources()), [sha256.as_str()]);
     // A file of the same URL with another content.
     let wrong = Sha256Digest::parse(&"1".repeat(64)).unwrap();
-    let spec = SourceSpec::Archive { location: Location::Url(url.clone()), sha256: wrong };
+    let spec =
+        SourceSpec::Archive { location: Location::Url(Url::new(url.as_str())), sha256: wrong };
     assert!(matches!(sources.resolve(&spec, &quiet).unwrap_err(), Error::Checksum { .. }));
     assert_eq!(names(&sources.store.sources()), [sha256.as_str()]);
     let address = url.trim_start_matches("http://").trim_end_matches("/x.tar").to_owned();
@@ -268,7 +272,7 @@ fn crash_child() {
         std::fs::copy(&path, &release).unwrap();
         sources.import_series(&SeriesName::parse("app").unwrap(), &[release], &quiet).unwrap();
         // A mirror of the mirror: cloning is interrupted as well.
-        let url = found.repo.display().to_string();
+        let url = Url::new(found.repo.display().to_string());
         let spec = SourceSpec::Git { url, reference: "main".to_owned() };
         sources.resolve(&spec, &quiet).unwrap();
         std::fs::remove_file(path).unwrap();

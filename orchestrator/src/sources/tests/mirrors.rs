@@ -38,11 +38,11 @@ fn commit(repo: &Repository, branch: &str, files: &[(&str, &str)]) -> Oid {
 }
 
 fn spec(path: &Path, reference: &str) -> SourceSpec {
-    SourceSpec::Git { url: path.display().to_string(), reference: reference.to_owned() }
+    SourceSpec::Git { url: Url::new(path.display().to_string()), reference: reference.to_owned() }
 }
 
 fn track(sources: &Sources, upstream: &Path, branch: &str) -> Result<ResolvedSource> {
-    sources.track(&upstream.display().to_string(), branch, &quiet)
+    sources.track(&Url::new(upstream.display().to_string()), branch, &quiet)
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn submodules_are_found_recursively() {
                    [submodule \"ghost\"]\npath=ghost\nurl=../ghost\n";
     let wanted = format!("commit:{inner}");
     commit(&make("outer.git"), "main", &[(".gitmodules", modules), ("lib/inner", &wanted)]);
-    let url = path("outer.git").display().to_string();
+    let url = Url::new(path("outer.git").display().to_string());
     let outer = sources.resolve(&spec(&path("outer.git"), "main"), &quiet).unwrap();
     let url_of = |name: &str| path(name).display().to_string();
     let below = UrlOverride { url: url_of("root.git"), submodules: UrlOverrides::new() };
@@ -321,7 +321,7 @@ fn fetches_over_a_socket() {
                 .status();
         }
     });
-    let spec = |reference: String| SourceSpec::Git { url: url.clone(), reference };
+    let spec = |reference: String| SourceSpec::Git { url: Url::new(url.as_str()), reference };
     let told = std::cell::Cell::new(0);
     let found = sources
         .resolve(&spec("main".to_owned()), &|progress| {
@@ -338,6 +338,18 @@ fn fetches_over_a_socket() {
     assert_eq!(sources.resolve(&spec(second.to_string()), &quiet).unwrap().commit, second);
     let error = sources.resolve(&spec("v9".to_owned()), &quiet).unwrap_err().to_string();
     assert!(error.contains("no revision v9"), "{error}");
+    // Who asks makes no other mirror of it, and is told and kept nowhere.
+    let personal = Url::new(url.replace("//", "//someone:secret@"));
+    let asked = |reference: &str| {
+        let spec = SourceSpec::Git { url: personal.clone(), reference: reference.to_owned() };
+        sources.resolve(&spec, &|progress| !format!("{progress:?}").contains("secret"))
+    };
+    assert_eq!(asked("main").unwrap().repo, found.repo);
+    let third = commit(&repo, "other", &[("a", "5")]);
+    assert_eq!(asked("other").unwrap().commit, third);
+    let error = asked("v9").unwrap_err().to_string();
+    assert!(error.contains(&format!("{url} has no revision v9")), "{error}");
+    assert_eq!(sources.list().unwrap().len(), 1);
     // A commit that no ref leads to any more, where the server gives such ones.
     let lost = commit(&repo, "lost", &[("a", "4")]);
     repo.find_reference("refs/heads/lost").unwrap().delete().unwrap();

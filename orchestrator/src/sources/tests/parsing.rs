@@ -18,7 +18,7 @@ fn parse(repo: &str, reference: &str, sha256: &str) -> Result<SourceSpec> {
 }
 
 fn git(url: &str) -> SourceSpec {
-    SourceSpec::Git { url: url.to_owned(), reference: "r".to_owned() }
+    SourceSpec::Git { url: Url::new(url), reference: "r".to_owned() }
 }
 
 #[test]
@@ -47,6 +47,20 @@ fn git_url(rest: &str) -> String {
 }
 
 #[test]
+fn revisions_are_names() {
+    for good in ["v1.0", "main", "feature/x", "refs/tags/v1", &"a".repeat(40), "1.0-3-gabcdef0"] {
+        assert!(parse("https://h/x", good, "").is_ok(), "{good}");
+        assert!(parse("series:x", good, "").is_ok(), "{good}");
+    }
+    for bad in ["main~2", "v1^{}", ":/fix", "HEAD", "main@{1}", "a..b", "-x y", "main:"] {
+        for repo in ["https://h/x", "series:x"] {
+            let error = parse(repo, bad, "").unwrap_err().to_string();
+            assert!(error.contains("no commit, tag or branch by name"), "{bad}: {error}");
+        }
+    }
+}
+
+#[test]
 fn archives_need_their_checksum() {
     let spec = parse("tar:src/x", "", DIGEST).unwrap();
     let location = Location::Path(PathBuf::from("/defs/src/x"));
@@ -57,7 +71,7 @@ fn archives_need_their_checksum() {
     let url = "https://example.org/bc-1.07.tar.gz";
     assert!(matches!(
         parse(url, "", &DIGEST.to_uppercase()).unwrap(),
-        SourceSpec::Archive { location: Location::Url(found), .. } if found == url
+        SourceSpec::Archive { location: Location::Url(found), .. } if found == Url::new(url)
     ));
     for (repo, reference, sha256, part) in [
         (url, "", "", "`sha256` is missing"),
