@@ -1,7 +1,7 @@
 //! `outcrop.toml`: settings of a definitions tree or of a user (docs/operations.md).
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,12 @@ use crate::build::track::Tracking;
 use crate::compile::{CompileChoice, Server};
 use crate::guest::TransportChoice;
 use crate::sources::Aliases;
+use crate::words::without_credentials;
 
 const FILE: &str = "outcrop.toml";
+
+/// Settings take some hundred.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// More are a slip of the finger: each guest takes memory and a processor.
 pub const MOST_GUESTS: usize = 1024;
@@ -76,7 +80,9 @@ impl Config {
             Some(path) => read(&path)?,
             None => Config::default(),
         };
-        let own = read(&definitions.join(FILE))?;
+        let own = definitions.join(FILE);
+        stays_inside(definitions, &own)?;
+        let own = read(&own)?;
         config.aliases.extend(own.aliases);
         config.guests = own.guests.or(config.guests);
         config.memory = own.memory.or(config.memory);
@@ -100,8 +106,25 @@ impl Config {
     }
 }
 
+/// Whoever wrote the definitions need not be allowed to read what their reader can.
+fn stays_inside(definitions: &Path, path: &Path) -> Result<(), ConfigError> {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let leaves = || -> std::io::Result<bool> {
+        Ok(!path.canonicalize()?.starts_with(definitions.canonicalize()?))
+    };
+    match is_link.then(leaves) {
+        None | Some(Ok(false)) => Ok(()),
+        Some(Ok(true)) => Err(std::io::Error::new(
+            ErrorKind::InvalidData,
+            "it is a symbolic link that leaves the definitions directory",
+        )),
+        Some(Err(error)) => Err(error),
+    }
+    .map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
 fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_text(path) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(Config::default());
@@ -110,9 +133,24 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
     };
     toml::from_str(&text).map_err(|error| {
         let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
-        let message = plain(error.message());
+        let message = without_credentials(&plain(error.message())).into_owned();
         ConfigError::Parse { path: path.to_owned(), line, column, message }
     })
+}
+
+/// A tree of definitions may be anybody's, and its settings a device, a pipe or without an end.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let invalid = |why: String| std::io::Error::new(ErrorKind::InvalidData, why);
+    // Opening a fifo would wait for a writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(invalid("it is not a regular file".to_owned()));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES.saturating_add(1)).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST_BYTES {
+        true => Err(invalid(format!("it is larger than {} MiB", MOST_BYTES >> 20))),
+        false => Ok(text),
+    }
 }
 
 /// Line and column, both from 1.

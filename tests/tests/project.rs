@@ -126,12 +126,18 @@ fn check_tells_everything_for_people_and_for_programs() {
     let odd = "name: odd\nkind: stratum\nchunks:\n\
                - {name: x, build-system: manual, repo: /r, ref: a, submodules: {lib: {url: u, submodules: \
                {deep: {url: 'nope:x'}}}}}\n- {name: y, build-system: manual, repo: 'debian:foo'}\n";
-    sampled.scratch.file("defs/odd.morph", odd.replace("url: u", "url: /u"));
+    let odd = odd.replace("url: u", "url: /u");
+    sampled.scratch.file("defs/odd.morph", &odd);
     let said = sampled.outcrop(&on(&["check"])).fails(2);
-    let place = "odd.morph:4:41: error: the submodule `deep`: \"nope:x\" is no source: ";
-    assert!(said.stdout.starts_with(place), "{}", said.stdout);
+    let column = 1 + odd.lines().nth(3).and_then(|line| line.find("'nope:x'")).unwrap();
+    let place =
+        format!("odd.morph:4:{column}: error: the submodule `deep`: \"nope:x\" is no source: ");
+    assert!(said.stdout.contains(&place), "{}", said.stdout);
     assert_eq!(said.stdout.lines().count(), 3, "{}", said.stdout);
-    let needs = "odd.morph:5:41: error: `debian:foo` needs a `ref` (name the package's version)\n";
+    let odd = "name: odd\nkind: stratum\nchunks:\n- {name: y, build-system: manual, repo: 'debian:foo'}\n";
+    sampled.scratch.file("defs/odd.morph", odd);
+    let said = sampled.outcrop(&on(&["check"])).fails(2);
+    let needs = "odd.morph:4:41: error: `debian:foo` needs a `ref` (name the package's version)\n";
     assert!(said.stdout.contains(needs), "{}", said.stdout);
     sampled.shell("rm defs/odd.morph");
     let said = sampled.outcrop(&on(&["check", "--unused"])).ok();
@@ -139,6 +145,61 @@ fn check_tells_everything_for_people_and_for_programs() {
     sampled.outcrop(&on(&["check", "--strict"])).fails(2).says("1 error, no warnings");
     sampled.outcrop(&["check", "nowhere"]).fails(2).says("nowhere does not exist");
     sampled.outcrop(&on(&["check", "defs"])).fails(2).says("cannot be used with");
+}
+
+#[test]
+fn check_tells_of_every_source_and_of_each_mistake_once() {
+    let sampled = small();
+    let said_of = |text: &str| {
+        sampled.scratch.file("defs/odd.morph", text);
+        let said = sampled.outcrop(&on(&["check"])).fails(2).stdout;
+        let errors = said.lines().filter(|line| line.starts_with("odd.morph"));
+        errors.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Neither another mistake in the line nor a bad repository hides any.
+    let odd = "name: odd\nkind: stratum\nchunks:\n\
+               - {name: x, build-system: nope, repo: 'a b', ref: a, submodules: {d: {url: u}, e: {url: v}}}\n";
+    let told = said_of(odd);
+    let parts = ["there is no build system", "\"a b\" is no source", "`d`: \"u\"", "`e`: \"v\""];
+    assert_eq!(told.len(), parts.len(), "{told:#?}");
+    for part in parts {
+        assert_eq!(told.iter().filter(|line| line.contains(part)).count(), 1, "{part}: {told:#?}");
+    }
+    // What every reader of the file finds is not told once more by who tries the source.
+    let cases =
+        [("/x.tar", "sha256: 12"), ("/x.tar", "patches: false"), ("/x", "sha: 12\n  ref: a")];
+    for (repo, fields) in cases {
+        let odd = format!(
+            "name: odd\nkind: stratum\nchunks:\n- name: x\n  build-system: manual\n  repo: {repo}\n  \
+             {fields}\n"
+        );
+        let told = said_of(&odd);
+        assert_eq!(told.len(), 1, "{told:#?}");
+    }
+    let secret = odd.replace("'a b', ref: a, ", "'https://me:secret@h/x', ");
+    sampled.scratch.file("defs/odd.morph", secret);
+    for arguments in [&["check"][..], &["graph", "sys"]] {
+        let said = sampled.outcrop(&on(arguments)).fails(2);
+        let both = said.stdout + &said.stderr;
+        assert!(both.contains("`https://h/x` needs a `ref`"), "{both}");
+        assert!(!both.contains("secret"), "{both}");
+    }
+}
+
+#[test]
+fn settings_of_a_tree_that_are_no_plain_file_are_refused() {
+    let sampled = small();
+    let check = |make: &str| {
+        sampled.shell(&format!("rm -f defs/outcrop.toml; {make}"));
+        sampled.outcrop(&["check", "defs"])
+    };
+    check("mkfifo defs/outcrop.toml").fails(2).says("is not a regular file");
+    check("ln -s /dev/zero defs/outcrop.toml").fails(2).says("leaves the definitions directory");
+    check("ln -s ../elsewhere defs/outcrop.toml; echo 'guests = 1' > elsewhere")
+        .fails(2)
+        .says("leaves the definitions directory");
+    check("head -c 1048577 /dev/zero > defs/outcrop.toml").fails(2).says("larger than 1 MiB");
+    check("echo 'guests = 1' > defs/own; ln -s own defs/outcrop.toml").ok();
 }
 
 #[test]

@@ -239,15 +239,26 @@ async fn run_command(
     for (name, value) in environment {
         command = command.env(name, value);
     }
+    let exit = run_logged(workshop, &job.component, guest, log, &command).await?;
+    Ok(exit)
+}
+
+/// Runs a command whose output goes to the log and, line by line, to who watches the build.
+pub(super) async fn run_logged(
+    workshop: &Workshop,
+    component: &str,
+    guest: &mut Guest,
+    log: &mut BuildLog,
+    command: &Command,
+) -> Result<Exit> {
     let observer = workshop.observer.clone();
-    let exit = guest
-        .run(&command, |_, bytes| {
-            log.output(bytes, |line| {
-                let component = job.component.clone();
-                observer.observe(Event::Output { component, line: line.to_owned() });
-            });
-        })
-        .await?;
+    let tell = |line: &str| {
+        let (component, line) = (component.to_owned(), line.to_owned());
+        observer.observe(Event::Output { component, line });
+    };
+    let ran = guest.run(command, |_, bytes| log.output(bytes, tell)).await;
+    log.end_output(tell);
+    let exit = ran?;
     log.exit(&exit);
     Ok(exit)
 }

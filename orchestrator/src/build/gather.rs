@@ -16,9 +16,13 @@ use crate::sources::{
     UrlOverride, UrlOverrides,
 };
 use crate::store::SourceRecord;
+use crate::words::without_credentials;
 
 /// Sources that are fetched at once: most of the time is spent waiting for servers.
 const AT_ONCE: usize = 4;
+
+/// Components of a target; the largest published one has 505.
+const MOST_COMPONENTS: usize = 50_000;
 
 /// Where sources are described, and where they are kept.
 pub struct Request<'a> {
@@ -151,6 +155,14 @@ pub fn gather(request: &Request<'_>, target: &str) -> Result<Gathered> {
 pub fn gather_available(request: &Request<'_>, target: &str) -> Result<(Gathered, Missing)> {
     let definitions = request.definitions;
     let (target, graph) = graph_of(definitions, request.directory, target)?;
+    // What is planned takes memory by the square of it.
+    if graph.order().len() > MOST_COMPONENTS {
+        return Err(BuildError::Invalid(format!(
+            "{} needs {} components; more than {MOST_COMPONENTS} cannot be planned at once",
+            definitions.path_of(target),
+            graph.order().len()
+        )));
+    }
     let mut sources = HashMap::new();
     let mut missing = Missing::default();
     let mut without_source = HashSet::new();
@@ -273,7 +285,7 @@ fn resolve_source(
     let spec = SourceSpec::parse(fields_of(source), request.aliases, request.directory)?;
     let component = component.path.as_str();
     let fetched = Cell::new(false);
-    let repo = sources::without_credentials(&source.repo);
+    let repo = without_credentials(&source.repo);
     let progress = |progress: Progress<'_>| {
         if !fetched.replace(true) {
             (request.observer)(SourceEvent::Fetching { component, repo: &repo });

@@ -84,7 +84,7 @@ impl BuildLog {
 
     pub fn command(&mut self, step: &str, command: &str) {
         // What the last command said in its last line is no part of what this one says.
-        self.end_line(&mut |_| {});
+        self.end_output(|_| {});
         self.note(&format!("{step}:"));
         for line in command.lines() {
             self.note(&format!("  {line}"));
@@ -112,6 +112,11 @@ impl BuildLog {
                 _ => {}
             }
         }
+    }
+
+    /// The output of a command is over: what it said last is a line, whether or not it ended it.
+    pub fn end_output(&mut self, mut line: impl FnMut(&str)) {
+        self.end_line(&mut line);
     }
 
     fn write_within_limit(&mut self, bytes: &[u8]) {
@@ -202,13 +207,17 @@ mod tests {
         let path = directory.path().join("x.log");
         let mut log = BuildLog::create(&path).unwrap();
         log.command("configure", "printf yes");
-        log.output(b"yes", |_| {});
+        let mut seen = Vec::new();
+        log.output(b"really\nyes", |line| seen.push(line.to_owned()));
+        log.end_output(|line| seen.push(line.to_owned()));
+        log.end_output(|line| seen.push(line.to_owned()));
+        assert_eq!(seen, ["really", "yes"]);
         log.command("build", "echo no");
         log.output(b"no\n", |_| {});
-        assert_eq!(log.tail(), ["yes", "no"]);
+        assert_eq!(log.tail(), ["really", "yes", "no"]);
         drop(log);
         let text = std::fs::read_to_string(&path).unwrap();
-        let expected = "# configure:\n#   printf yes\nyes\n# build:\n#   echo no\nno\n";
+        let expected = "# configure:\n#   printf yes\nreally\nyes\n# build:\n#   echo no\nno\n";
         assert_eq!(text, expected);
     }
 

@@ -13,7 +13,7 @@ use outcrop_fs::filesystem::Filesystem;
 use outcrop_fs::layer::without::WithoutLayer;
 use outcrop_fs::node::{Attributes, ROOT_INO, Timestamp};
 
-use super::chunk::{Description, capture, end_guest};
+use super::chunk::{Description, capture, end_guest, run_logged};
 use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
@@ -167,8 +167,7 @@ async fn run_integration(
             for (name, value) in &job.environment {
                 command = command.env(name, value);
             }
-            let exit = guest.run(&command, |_, bytes| log.output(bytes, |_| {})).await?;
-            log.exit(&exit);
+            let exit = run_logged(workshop, &job.component, guest, log, &command).await?;
             if !exit.success() {
                 return Err(BuildError::Command {
                     step: step.key.clone(),

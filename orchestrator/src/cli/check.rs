@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::build::gather::fields_of;
 use crate::config::Config;
-use crate::definitions::{Definitions, Problem, Severity, Submodule, load};
+use crate::definitions::{Definitions, Problem, Severity, Source, Submodule, load};
 use crate::graph::check::{Checked, check};
 use crate::output;
-use crate::sources::{Aliases, SourceSpec};
+use crate::sources::{Aliases, Sha256Digest, SourceFields, SourceSpec, is_archive_name};
 use crate::words::counted;
 
 use super::context::{DefinitionsArguments, SourceArguments, read_definitions, settings};
@@ -57,13 +57,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let (config, reading) = settings(&place)?;
     let files = read_definitions(&place.definitions)?;
     let Checked { definitions, mut problems } = check(&files, reading, arguments.unused);
-    let mut unusable = unusable_sources(&definitions, &config, &place.definitions);
-    // What is wrong with an entry's source itself has been told.
-    unusable.retain(|one| {
-        let is_told = |other: &Problem| (&other.file, other.line) == (&one.file, one.line);
-        !problems.iter().any(|other| other.severity == Severity::Error && is_told(other))
-    });
-    problems.extend(unusable);
+    problems.extend(unusable_sources(&definitions, &config, &place.definitions));
     problems.sort_by(|a, b| a.order().cmp(&b.order()));
     if arguments.strict {
         problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
@@ -107,31 +101,61 @@ fn unusable_sources(definitions: &Definitions, config: &Config, directory: &Path
         let Some(source) = component.chunk().and_then(|chunk| chunk.source.as_ref()) else {
             continue;
         };
-        let own = SourceSpec::parse(fields_of(source), &aliases, directory).map(drop);
-        let below = || check_submodules(&source.submodules, &aliases);
-        let Err(message) = own.map_err(|error| error.to_string()).and_then(|()| below()) else {
-            continue;
-        };
-        let place = definitions.place_of_source(id, &mut files);
-        let (file, line, column) = place
-            .map_or((component.file.clone(), 0, 0), |place| (place.file, place.line, place.column));
-        let severity = Severity::Error;
-        problems.push(Problem { severity, file, line, column, message, suggestion: None });
+        let mut found = Vec::new();
+        if let Err(error) = SourceSpec::parse(mended(source, &aliases), &aliases, directory) {
+            found.push((vec!["repo"], error.to_string()));
+        }
+        check_submodules(&source.submodules, &["submodules"], &aliases, &mut found);
+        for (way, message) in found {
+            let place = definitions.place_of_source(id, &way, &mut files);
+            let (file, line, column) = place.map_or((component.file.clone(), 0, 0), |place| {
+                (place.file, place.line, place.column)
+            });
+            let severity = Severity::Error;
+            problems.push(Problem { severity, file, line, column, message, suggestion: None });
+        }
     }
     problems
 }
 
-/// Says what is wrong with a URL that is to replace a submodule's.
-fn check_submodules(
-    submodules: &BTreeMap<String, Submodule>,
-    aliases: &Aliases,
-) -> Result<(), String> {
-    for (path, submodule) in submodules {
-        SourceSpec::of_submodule(&submodule.url, &"0".repeat(40), aliases)
-            .map_err(|error| format!("the submodule `{path}`: {error}"))?;
-        check_submodules(&submodule.submodules, aliases)?;
+/// A source without those mistakes that are found in every tree, whatever its aliases.
+fn mended<'a>(source: &'a Source, aliases: &Aliases) -> SourceFields<'a> {
+    const ANY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+    let mut fields = fields_of(source);
+    if fields.repo.trim().is_empty() {
+        fields.repo = "/";
     }
-    Ok(())
+    if fields.sha256.is_some_and(|sum| Sha256Digest::parse(sum).is_err()) {
+        fields.sha256 = Some(ANY);
+    }
+    let names_revision = fields.reference.is_some_and(|reference| !reference.trim().is_empty());
+    if !names_revision && fields.sha256.is_none() {
+        let repo = aliases.expand(fields.repo.trim());
+        match repo.starts_with("tar:") || is_archive_name(&repo) {
+            true => fields.sha256 = Some(ANY),
+            false if repo.starts_with("debian:") && repo.contains('=') => {}
+            false => fields.reference = Some(ANY),
+        }
+    }
+    fields
+}
+
+/// What is wrong with URLs that are to replace those of submodules, each with the way to it.
+fn check_submodules<'a>(
+    submodules: &'a BTreeMap<String, Submodule>,
+    way: &[&'a str],
+    aliases: &Aliases,
+    found: &mut Vec<(Vec<&'a str>, String)>,
+) {
+    for (path, submodule) in submodules {
+        let way = [way, &[path.as_str()]].concat();
+        if let Err(error) = SourceSpec::of_submodule(&submodule.url, &"0".repeat(40), aliases) {
+            let message = format!("the submodule `{path}`: {error}");
+            found.push(([way.as_slice(), &["url"]].concat(), message));
+        }
+        let below = [way.as_slice(), &["submodules"]].concat();
+        check_submodules(&submodule.submodules, &below, aliases, found);
+    }
 }
 
 fn json(problem: &Problem) -> serde_json::Value {

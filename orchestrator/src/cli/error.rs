@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::printable::printable_lines;
+use crate::words::without_credentials;
 
 /// Exit codes of every command (docs/operations.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub struct CommandError {
 
 impl CommandError {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        CommandError { exit, message: message.into(), hint: None }
+        let message = without_credentials(&message.into()).into_owned();
+        CommandError { exit, message, hint: None }
     }
 
     pub fn input(message: impl Into<String>) -> Self {

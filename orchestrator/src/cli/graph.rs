@@ -9,7 +9,7 @@ use super::project::Project;
 use crate::definitions::{BuildMode, Component, ComponentId, Definitions};
 use crate::graph::Graph;
 use crate::output;
-use crate::sources::without_credentials;
+use crate::words::without_credentials;
 
 /// Show what a target is made from
 ///

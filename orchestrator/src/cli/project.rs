@@ -176,7 +176,7 @@ impl Project {
         &self,
         mut errors: impl Iterator<Item = &'a sources::Error>,
     ) -> Option<String> {
-        if !errors.any(|error| matches!(error, sources::Error::Offline { .. })) {
+        if !errors.any(sources::Error::is_offline) {
             return None;
         }
         let mut command = format!("outcrop source fetch {}", self.target);

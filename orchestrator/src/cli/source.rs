@@ -15,6 +15,7 @@ use crate::sources::{
 use super::context::{Context, OfflineArgument, TargetArguments};
 use super::error::{CommandError, CommandResult};
 use super::project::exit_of;
+use crate::words::without_credentials;
 
 /// Fetch, import and list sources
 #[derive(clap::Subcommand)]
@@ -134,7 +135,7 @@ fn import(context: &Context, repo: &str, arguments: &Import) -> CommandResult {
     };
     let spec = SourceSpec::parse(fields, &config.aliases(), &base)
         .map_err(|error| explain_directory(&base, repo, error))?;
-    let repo = sources::without_credentials(repo);
+    let repo = without_credentials(repo);
     let told = std::cell::Cell::new(false);
     let progress = |_: Progress<'_>| {
         if !told.replace(true) {
@@ -158,7 +159,8 @@ fn import(context: &Context, repo: &str, arguments: &Import) -> CommandResult {
         SourceSpec::Git { reference, .. } | SourceSpec::Series { reference, .. } => {
             output::print(format_args!("repo: {repo}"))?;
             output::print(format_args!("ref: {}", resolved.commit))?;
-            if *reference != resolved.commit.to_string() {
+            // A commit is no branch or tag, however much of its id is given.
+            if !resolved.commit.to_string().starts_with(&reference.to_ascii_lowercase()) {
                 output::print(format_args!("unpetrify-ref: {reference}"))?;
             }
         }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::Reading;
 use super::node::{self, Node};
-use crate::words::counted;
+use crate::words::{counted, without_credentials};
 
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,6 +108,10 @@ impl Spot {
 const MAX_PENDING: usize = 1_000;
 /// Errors, and warnings, of the form of files; the same holds for them.
 const MAX_LOCATED: usize = 10_000;
+/// Bytes of a message, about: what is quoted in it may be of any length.
+const LONGEST_MESSAGE: usize = 2_000;
+/// Further places of a problem that are told.
+const MOST_PLACES: usize = 20;
 /// Misspellings that are looked up among the known names.
 const MAX_SUGGESTIONS: usize = 20;
 
@@ -142,7 +146,8 @@ impl Collector {
     }
 
     /// A problem whose place is known.
-    pub fn push(&mut self, problem: Problem) {
+    pub fn push(&mut self, mut problem: Problem) {
+        problem.message = tidied(&problem.message);
         if has_room(&mut self.kept_located, &mut self.more, problem.severity, MAX_LOCATED) {
             self.located.push(problem);
         }
@@ -234,10 +239,7 @@ impl Collector {
     }
 
     fn push_pending(&mut self, mut problem: Pending) {
-        // A name may hold anything, and a problem is one line.
-        if problem.message.contains(char::is_control) {
-            problem.message = escaped(&problem.message);
-        }
+        problem.message = tidied(&problem.message);
         if has_room(&mut self.kept_pending, &mut self.more, problem.severity, MAX_PENDING) {
             self.pending.push(problem);
         }
@@ -262,9 +264,13 @@ impl Collector {
         pending.sort_by(|a, b| a.spot.file.cmp(&b.spot.file));
         for Pending { spot, severity, mut message, hint, trail } in pending {
             let (line, column) = place_of(&spot);
-            for (spot, said) in trail {
+            let more = trail.len().saturating_sub(MOST_PLACES);
+            for (spot, said) in trail.into_iter().take(MOST_PLACES) {
                 let (line, column) = place_of(&spot);
                 message += &format!("\n    {}:{line}:{column}: {said}", spot.file);
+            }
+            if more > 0 {
+                message += &format!("\n    and {more} more");
             }
             let (file, suggestion) = (spot.file, hint);
             problems.push(Problem { severity, file, line, column, message, suggestion });
@@ -291,9 +297,15 @@ impl Collector {
     }
 }
 
-fn escaped(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
+/// A name may hold anything, at any length, and a problem is one line that people read.
+fn tidied(text: &str) -> String {
+    let text = without_credentials(text);
+    let mut line = String::with_capacity(text.len().min(LONGEST_MESSAGE));
     for character in text.chars() {
+        if line.len() > LONGEST_MESSAGE {
+            line.push('…');
+            break;
+        }
         match character.is_control() {
             true => line.extend(character.escape_default()),
             false => line.push(character),

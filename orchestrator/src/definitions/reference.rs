@@ -78,17 +78,21 @@ impl Definitions {
 }
 
 impl Definitions {
-    /// Where a stratum says what a chunk is made from.
+    /// Where a stratum says something of what a chunk is made from: `way` leads from the chunk's entry to
+    /// it, by fields.
     pub fn place_of_source<F: Fn(&str) -> Option<String>>(
         &self,
         chunk: ComponentId,
+        way: &[&str],
         files: &mut FilesAgain<F>,
     ) -> Option<Place> {
         self.iter().find_map(|(_, stratum)| {
             let members = &stratum.stratum()?.members;
             let item = members.iter().position(|member| member.chunk == chunk)?;
             let entry = files.root(&stratum.file)?.find(&[field("chunks"), Step::Item(item)]);
-            let node = entry.get("repo")?;
+            entry.get("repo")?;
+            let way: Vec<Step> = way.iter().map(|name| field(name)).collect();
+            let node = entry.find(&way);
             Some(Place { file: stratum.file.clone(), line: node.line, column: node.column })
         })
     }

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::command::Program;
@@ -51,6 +53,7 @@ pub(super) fn fetch(session: &Session<'_>, url: &Url, sha256: &Sha256Digest) -> 
 
 fn download(session: &Session<'_>, url: &Url, part: &Path) -> Result<()> {
     let shown = url.to_string();
+    let address = Address::write(session, url)?;
     let run = |resume: bool| {
         let mut command = CURL.command();
         command.args(["--fail", "--location", "--silent", "--show-error", "--globoff"]);
@@ -60,7 +63,7 @@ fn download(session: &Session<'_>, url: &Url, part: &Path) -> Result<()> {
         if resume {
             command.args(["--continue-at", "-"]);
         }
-        command.arg("--output").arg(part).arg("--").arg(url.whole());
+        command.arg("--output").arg(part).arg("--config").arg(&address.0);
         CURL.output(command, &shown, &mut || {
             let bytes = fs::metadata(part).map_or(0, |meta| meta.len());
             session.tell(Progress::Downloading { what: &shown, bytes })
@@ -79,6 +82,33 @@ fn download(session: &Session<'_>, url: &Url, part: &Path) -> Result<()> {
         what: shown,
         said: super::command::tail(&output.stderr),
     })
+}
+
+/// A URL in a file for curl: everybody on the machine can read the arguments of a process.
+struct Address(PathBuf);
+
+impl Address {
+    fn write(session: &Session<'_>, url: &Url) -> Result<Address> {
+        let address = Address(session.store.temporary_path());
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        // curl's manual, "--config": within quotes a backslash stands before these two.
+        let quoted = url.whole().replace('\\', r"\\").replace('"', "\\\"");
+        let quoted: String = quoted.chars().filter(|c| !c.is_control()).collect();
+        let text = format!("url = \"{quoted}\"\n");
+        options
+            .open(&address.0)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .context("cannot write", &address.0)?;
+        Ok(address)
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        // Where that fails the next command tidies up.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Compares a file's SHA-256; a file with the wrong one is removed.

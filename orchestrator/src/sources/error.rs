@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use super::spec::SeriesName;
-use super::url::without_credentials;
 use crate::store;
+use crate::words::without_credentials;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -23,7 +23,7 @@ pub enum Error {
     )]
     Checksum { what: String, found: String, wanted: String },
 
-    #[error("{doing} {what}: {}{}", without_credentials(source.message()), owner_hint(source))]
+    #[error("{doing} {what}: {}{}", without_credentials(source.message()), hint(source))]
     Git {
         doing: &'static str,
         what: String,
@@ -58,6 +58,14 @@ pub enum Error {
     )]
     NoSeries(SeriesName),
 
+    /// Of a submodule, by its path in the outermost source.
+    #[error("{path}: {source}")]
+    Submodule {
+        path: String,
+        #[source]
+        source: Box<Error>,
+    },
+
     #[error(transparent)]
     Store(#[from] store::Error),
 
@@ -78,15 +86,34 @@ pub enum Cause {
 }
 
 impl Error {
+    /// Names the submodule, where it is the submodule's.
+    pub(super) fn of_submodule(self, path: &str) -> Error {
+        match self {
+            Error::Store(_) | Error::Cancelled => self,
+            source => Error::Submodule { path: path.to_owned(), source: Box::new(source) },
+        }
+    }
+
+    /// Whether it is only that nothing may be asked of a server.
+    pub fn is_offline(&self) -> bool {
+        match self {
+            Error::Submodule { source, .. } => source.is_offline(),
+            error => matches!(error, Error::Offline { .. }),
+        }
+    }
+
     pub fn cause(&self) -> Cause {
         use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
         match self {
             Error::Invalid(_) | Error::Checksum { .. } => Cause::Input,
-            Error::Git { source, .. } if source.code() == git2::ErrorCode::Owner => Cause::Input,
+            Error::Git { source, .. } if is_of_another(source) || wants_password(source) => {
+                Cause::Input
+            }
             Error::Io { source, .. } => match source.kind() {
                 NotFound | PermissionDenied | NotADirectory | IsADirectory => Cause::Input,
                 _ => Cause::Circumstances,
             },
+            Error::Submodule { source, .. } => source.cause(),
             Error::Missing { .. } | Error::Offline { .. } | Error::NoSeries(_) => Cause::Host,
             Error::Git { .. } | Error::Program { .. } | Error::Store(_) | Error::Cancelled => {
                 Cause::Circumstances
@@ -95,12 +122,23 @@ impl Error {
     }
 }
 
-fn owner_hint(source: &git2::Error) -> &'static str {
-    if source.code() == git2::ErrorCode::Owner {
+fn hint(source: &git2::Error) -> &'static str {
+    if is_of_another(source) {
         "; allow it with `git config --global --add safe.directory` and its path"
+    } else if wants_password(source) {
+        "; put user name and password into the URL, or clone it and name the clone's path"
     } else {
         ""
     }
+}
+
+/// Whether it is a repository on this machine of another user, which git reads only if told so.
+fn is_of_another(source: &git2::Error) -> bool {
+    source.code() == git2::ErrorCode::Owner || source.message().contains("is not owned by current")
+}
+
+fn wants_password(source: &git2::Error) -> bool {
+    source.code() == git2::ErrorCode::Auth || source.message().contains("authentication required")
 }
 
 /// Adds to a result what was attempted, and on what.

@@ -33,7 +33,7 @@ pub use spec::{
     Aliases, DebianSpec, Location, SERIES_MIRROR, SeriesName, Sha256Digest, SourceFields,
     SourceSpec, is_archive_name, mirror_name,
 };
-pub use url::{Url, without_credentials};
+pub use url::Url;
 
 use crate::store::Store;
 use error::Context;
@@ -241,7 +241,8 @@ impl Sources {
                 let commit = entry.commit.to_string();
                 let (spec, url) = SourceSpec::of_submodule(&entry.url, &commit, aliases)
                     .map_err(|error| Error::Invalid(format!("{path}: {error}")))?;
-                let resolved = self.resolve(&spec, progress)?;
+                let resolved =
+                    self.resolve(&spec, progress).map_err(|error| error.of_submodule(&path))?;
                 let below = format!("{path}/");
                 let nested = overrides.get(&entry.path).map_or(&none, |entry| &entry.submodules);
                 let depth = depth.saturating_add(1);

@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
-use super::url::{Url, without_credentials};
+use super::url::Url;
+use crate::words::without_credentials;
 
 /// What the mirrors of series begin with. No URL's mirror does.
 pub const SERIES_MIRROR: &str = "series_";

@@ -17,7 +17,7 @@ use crate::cli::size::human_size;
 use crate::definitions::ComponentId;
 use crate::output;
 use crate::sources::{self, Progress};
-use crate::words::counted;
+use crate::words::{counted, without_credentials};
 
 type Results = Vec<(ComponentId, sources::Result<Source>)>;
 
@@ -52,7 +52,7 @@ fn object(
     let found = result.as_ref().ok();
     serde_json::json!({
         "component": project.definitions.path_of(id),
-        "repo": source.map(|source| sources::without_credentials(&source.repo)),
+        "repo": source.map(|source| without_credentials(&source.repo)),
         "ref": source.and_then(|source| source.revision()),
         "branch": found.and_then(|found| found.record.branch.as_ref()),
         "commit": found.map(|found| &found.record.commit),

@@ -270,6 +270,29 @@ fn a_huge_scalar_is_not_quoted_in_full() {
 }
 
 #[test]
+fn messages_are_bounded_whatever_they_quote() {
+    let long = "x".repeat(1 << 20);
+    let cases = [
+        format!("name: {long}/\nkind: chunk\n"),
+        format!("name: s\nkind: {long}\n"),
+        format!("name: c\nkind: chunk\ndescription: &a {long}\nbuild-mode: *a\nbuild-system: *a\n"),
+    ];
+    for text in cases {
+        let problems = parse(&[("s.morph", &text)]).unwrap_err();
+        assert!(problems.to_string().len() < 10_000, "{}", problems.to_string().len());
+    }
+    let mut stratum = "name: s\nkind: stratum\nchunks:\n".to_owned();
+    for number in 0..2_000 {
+        let next = (number + 1) % 2_000;
+        stratum +=
+            &format!("- {{name: c{number}, build-system: manual, build-depends: [c{next}]}}\n");
+    }
+    let problems = parse(&[("s.morph", &stratum)]).unwrap_err().to_string();
+    assert!(problems.contains("dependency cycle: ") && problems.contains("\n    and 1980 more"));
+    assert!(problems.len() < 10_000, "{}", problems.len());
+}
+
+#[test]
 fn many_errors_are_bounded() {
     let mut text = String::from("name: s\nkind: stratum\nchunks:\n");
     for i in 0..20_000 {

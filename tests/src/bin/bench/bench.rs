@@ -15,15 +15,21 @@ pub struct Bench {
     pub scale: f64,
     pub scratch: Scratch,
     pub peers: Peers,
+    /// Contenders that run besides the first; all where it is empty.
+    contenders: Vec<String>,
     layers: OnceCell<Layers>,
     trees: OnceCell<TreeSet>,
 }
 
 impl Bench {
-    pub fn new(scale: f64) -> Result<Bench> {
+    pub fn new(scale: f64, contenders: Vec<String>) -> Result<Bench> {
         let (layers, trees) = (OnceCell::new(), OnceCell::new());
         let scratch = Scratch::new();
-        Ok(Bench { scale, peers: Peers::find(), scratch, layers, trees })
+        Ok(Bench { scale, peers: Peers::find(), scratch, contenders, layers, trees })
+    }
+
+    pub fn wants(&self, contender: &str) -> bool {
+        self.contenders.is_empty() || self.contenders.iter().any(|wanted| wanted == contender)
     }
 
     pub fn scaled(&self, count: u64) -> u64 {

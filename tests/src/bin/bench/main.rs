@@ -32,6 +32,11 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
+    /// In the compile cases run this contender alone, besides the first; of the others the figures stay that
+    /// are stored. May be repeated
+    #[arg(long, value_name = "NAME")]
+    contender: Vec<String>,
+
     /// This much of the content: 0.05 is a quick try
     #[arg(long, value_name = "FRACTION", default_value_t = 1.0)]
     scale: f64,
@@ -102,7 +107,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     std::fs::create_dir_all(&output)?;
     let file = output.join("benchmarks.json");
     let mut report = Report::load(&file)?;
-    let bench = Bench::new(arguments.scale)?;
+    let bench = Bench::new(arguments.scale, arguments.contender.clone())?;
     report.host = report::host(bench.peers.versions());
     let names: Vec<&str> = ALL.iter().map(|case| case.name).collect();
     let mut failed = Vec::new();

@@ -3,6 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::bench::Bench;
+
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// One way to do something: prepares itself, does it, and returns what it measured.
@@ -25,6 +27,19 @@ impl<'a, T> Contender<'a, T> {
         match need {
             Ok(need) => Contender::new(name, move || run(&need)),
             Err(reason) => Contender { name: name.to_owned(), run: Err(reason.to_string()) },
+        }
+    }
+}
+
+/// Why a contender has no figures of this run.
+pub const LEFT_OUT: &str = "left out";
+
+impl<T> Contender<'_, T> {
+    /// Does not run where it is not wanted.
+    pub fn if_wanted(self, bench: &Bench) -> Self {
+        match bench.wants(&self.name) {
+            true => self,
+            false => Contender { name: self.name, run: Err(LEFT_OUT.to_owned()) },
         }
     }
 }

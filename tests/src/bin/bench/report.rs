@@ -8,7 +8,7 @@ use std::process::Command;
 use outcrop_tests::home;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::Result;
+use crate::measure::{LEFT_OUT, Result};
 use crate::row::Row;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -44,8 +44,11 @@ impl Report {
         }
     }
 
-    /// In the order of `names`.
-    pub fn replace(&mut self, case: CaseReport, names: &[&str]) {
+    /// In the order of `names`. Contenders that were left out keep what they have.
+    pub fn replace(&mut self, mut case: CaseReport, names: &[&str]) {
+        if let Some(old) = self.cases.iter_mut().find(|old| old.name == case.name) {
+            case.keep(&mut old.rows);
+        }
         self.cases.retain(|old| old.name != case.name);
         self.cases.push(case);
         self.cases.sort_by_key(|case| names.iter().position(|name| *name == case.name));
@@ -55,6 +58,21 @@ impl Report {
         let text = serde_json::to_string_pretty(self)? + "\n";
         std::fs::write(path, text)
             .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+    }
+}
+
+impl CaseReport {
+    fn keep(&mut self, old: &mut [Row]) {
+        for row in &mut self.rows {
+            let Some(old) = old.iter_mut().find(|old| old.what == row.what) else { continue };
+            for contender in &mut row.contenders {
+                let is_left_out = contender.lacks.as_deref() == Some(LEFT_OUT);
+                let position = old.contenders.iter().position(|one| one.name == contender.name);
+                if let (true, Some(position)) = (is_left_out, position) {
+                    *contender = old.contenders.swap_remove(position);
+                }
+            }
+        }
     }
 }
 

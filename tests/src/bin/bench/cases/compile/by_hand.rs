@@ -19,7 +19,7 @@ const STEPS: &str = r#"set -e
 cd "$1"; shift
 TIMEFORMAT='%R %U %S'
 for step; do
-    { time sh -ec "$step" >log 2>&1 </dev/null || { cat log; exit 1; }; } 2>>times || { cat times; exit 1; }
+    { time sh -ec "$step" >log 2>&1 </dev/null; } 2>>times || { tail -n 20 log >&2; exit 1; }
 done"#;
 
 /// Unpacks the package into an empty directory of the user's.
@@ -66,9 +66,13 @@ impl<'a> HostCompiler<'a> {
         let triplet = self.triplet;
         let mut steps = as_user("bash");
         steps.args(["-c", STEPS, "bash"]).arg(&directory).args(package.commands);
-        for (name, program) in
-            [("CC", "gcc-12"), ("CXX", "g++-12"), ("AR", "ar"), ("RANLIB", "ranlib")]
-        {
+        for (name, program) in [
+            ("CC", "gcc-12"),
+            ("CXX", "g++-12"),
+            ("AR", "ar"),
+            ("RANLIB", "ranlib"),
+            ("STRIP", "strip"),
+        ] {
             steps.env(name, format!("{triplet}-{program}"));
         }
         steps.env("HOST", triplet).env("MAKEFLAGS", "-j2").env("DESTDIR", destination);

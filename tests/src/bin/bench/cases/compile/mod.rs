@@ -8,7 +8,7 @@ use outcrop_tests::{guests_can_run, outcrop};
 
 use super::Case;
 use crate::bench::Bench;
-use crate::measure::{Contender, Outcome, Result, seconds, take_turns};
+use crate::measure::{Contender, LEFT_OUT, Outcome, Result, seconds, take_turns};
 use crate::row::{Row, at_most};
 
 use by_hand::{Emulator, HostCompiler};
@@ -58,6 +58,7 @@ pub struct Phase {
     pub cpu_seconds: f64,
 }
 
+const EMULATOR: &str = "qemu-user";
 const HOST: &str = "the host's cross gcc";
 
 fn measure<const POSITION: usize>(bench: &Bench, rounds: usize) -> Result<Vec<Row>> {
@@ -72,14 +73,18 @@ fn measure<const POSITION: usize>(bench: &Bench, rounds: usize) -> Result<Vec<Ro
         let definitions = &definitions;
         Contender::new(name, move || definitions.build(transport, compile))
     };
+    // Installing it takes a minute.
+    let emulator = match bench.wants(EMULATOR) {
+        true => Emulator::install(bench, &TARGET),
+        false => Err(LEFT_OUT.into()),
+    };
     let contenders = vec![
         guest("Outcrop", "virtiofs", "distcc"),
-        guest("Outcrop over 9p", "9p", "distcc"),
-        guest("the guest's gcc", "virtiofs", "guest"),
-        Contender::with("qemu-user", Emulator::install(bench, &TARGET), |emulator| {
-            emulator.build(package)
-        }),
-        Contender::with(HOST, HostCompiler::find(bench, &TARGET), |host| host.build(package)),
+        guest("Outcrop over 9p", "9p", "distcc").if_wanted(bench),
+        guest("the guest's gcc", "virtiofs", "guest").if_wanted(bench),
+        Contender::with(EMULATOR, emulator, |emulator| emulator.build(package)).if_wanted(bench),
+        Contender::with(HOST, HostCompiler::find(bench, &TARGET), |host| host.build(package))
+            .if_wanted(bench),
     ];
     Ok(shown(package, &take_turns(rounds, contenders)?))
 }

@@ -48,8 +48,8 @@ pub const PACKAGES: [Package; 5] = [
              |SHA256SUM|MD5SUM|EXPR|GREP|SED|AWK|FIND|XARGS|MOUNT|UMOUNT|DMESG|PS|KILL|TAR|GZIP|GUNZIP|CPIO\
              |VI|LESS|IFCONFIG|ROUTE|PING|NETSTAT|LFS|LONG_OPTS) is not set/CONFIG_\\1=y/' .config
              yes '' | make oldconfig >/dev/null",
-            "make busybox CC=$CC AR=$AR",
-            "make install CC=$CC AR=$AR CONFIG_PREFIX=$DESTDIR",
+            "make busybox CC=$CC AR=$AR STRIP=${STRIP:-strip}",
+            "make install CC=$CC AR=$AR STRIP=${STRIP:-strip} CONFIG_PREFIX=$DESTDIR",
         ],
         is_small: true,
     },
