@@ -227,9 +227,19 @@ fn offline_nothing_is_asked_of_a_server_and_everything_missing_is_told() {
         assert!(!said.stderr.contains("all/local: file"), "{}", said.stderr);
         said.says("3 sources cannot be had").says("outcrop source fetch all --definitions defs")
     };
-    for command in ["key", "status", "build"] {
-        told(sampled.outcrop(&on(&[command, "all", "--arch", "x86_64", "--offline"])).fails(3));
+    let run = |command| {
+        told(sampled.outcrop(&on(&[command, "all", "--arch", "x86_64", "--offline"])).fails(3))
+    };
+    for command in ["key", "build"] {
+        run(command);
     }
+    // What can be said without them is.
+    let states = ["to build  all/local", "no source all/archive", "no source all/git"];
+    let said = run("status");
+    for state in states {
+        assert!(said.stdout.lines().any(|line| line == state), "{state}: {}", said.stdout);
+    }
+    assert!(run("why").stdout.contains("all/local"));
     let said = told(fetch(&sampled, &["--offline", "--track-branches", "--json"]).fails(3));
     let said = said.says("--definitions defs --track-branches\n");
     assert_eq!(objects(&said).iter().filter(|object| object["state"] == "failed").count(), 3);

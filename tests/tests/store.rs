@@ -130,7 +130,7 @@ fn a_collection_beside_a_build_takes_nothing_that_the_build_needs() {
     assert!(again.stderr.contains("0 to build"), "{}", again.stderr);
     let status = run(&mut own.on(&["status", "strata/all", "--arch", "x86_64"])).ok();
     for (state, name) in [("built", &low), ("to build", &other), ("built", &high)] {
-        let line = format!("{state:8} strata/all/{name}\n");
+        let line = format!("{state:9} strata/all/{name}\n");
         assert!(status.stdout.contains(&line), "{line}{}", status.stdout);
     }
     flipped_bits_are_found(&own, &low, &high);

@@ -171,6 +171,17 @@ impl Project {
         }
     }
 
+    /// An error where sources cannot be had, once all that can be said without them has been.
+    pub fn tell_missing(&self, missing: Missing) -> CommandResult {
+        match missing.failures.is_empty() {
+            true => Ok(()),
+            false => {
+                let failures = BuildError::Sources(SourceFailures(missing.failures));
+                Err(self.explain_offline(failures))
+            }
+        }
+    }
+
     /// How to come by the sources that may not be fetched, where some of the errors say so.
     pub fn offline_hint<'a>(
         &self,

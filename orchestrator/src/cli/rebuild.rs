@@ -26,10 +26,10 @@ const SHOWN: usize = 100;
 pub fn explain(project: &Project, json: bool) -> CommandResult {
     let context = Context::open()?;
     let kit = project.kit(&context)?;
-    let resolved = project.resolve(&context, &kit, &tell_fetching)?;
+    let (resolved, missing) = project.resolve_available(&context, &kit, &tell_fetching)?;
     let plan = project.plan(&context, &kit, &resolved)?;
     let definitions = &project.definitions;
-    if plan.planned.is_empty() {
+    if plan.planned.is_empty() && missing.failures.is_empty() {
         let target = definitions.path_of(resolved.target);
         output::say(format_args!("nothing is to be built: the store has {target}"));
         return Ok(());
@@ -51,7 +51,7 @@ pub fn explain(project: &Project, json: bool) -> CommandResult {
         }
     }
     output::say(format_args!("{} to build, {} cached", plan.planned.len(), plan.cached));
-    Ok(())
+    project.tell_missing(missing)
 }
 
 /// What the store tells of earlier artifacts for an architecture.

@@ -21,7 +21,8 @@ use crate::words::counted;
 ///
 /// In building order: `built`, `to build`, `failed` (to build, and the last try failed) and `unused`
 /// (not built, and not needed because what is made from it is there); of what is to be built, how long
-/// it took the last time. Sources that the store lacks are fetched, because keys cover them.
+/// it took the last time. Sources that the store lacks are fetched, because keys cover them; what has
+/// `no source`, and what is `blocked` because it needs such a component, is told as well.
 ///
 /// Example: outcrop status minimal-x86_64 --definitions examples/minimal
 #[derive(clap::Args)]
@@ -44,7 +45,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let project = Project::open(&arguments.target)?;
     let context = Context::open()?;
     let kit = project.kit(&context)?;
-    let resolved = project.resolve(&context, &kit, &tell_fetching)?;
+    let (resolved, missing) = project.resolve_available(&context, &kit, &tell_fetching)?;
     let plan = project.plan(&context, &kit, &resolved)?;
     let planned: HashMap<&Key, &Planned> =
         plan.planned.iter().map(|planned| (&planned.key, planned)).collect();
@@ -69,7 +70,18 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         } else {
             let expected = expected.map(|seconds| format!(", {}", rough_duration(seconds)));
             let expected = expected.unwrap_or_default();
-            output::print(format_args!("{state:8} {}{expected}", component.path))?;
+            output::print(format_args!("{state:9} {}{expected}", component.path))?;
+        }
+    }
+    let without_source = missing.failures.iter().map(|(component, _)| (component, "no source"));
+    let blocked = missing.lost.iter().map(|component| (component, "blocked"));
+    for (component, state) in without_source.chain(blocked) {
+        if arguments.json {
+            output::print(serde_json::json!({
+                "component": component, "key": null, "state": state, "seconds": null,
+            }))?;
+        } else {
+            output::print(format_args!("{state:9} {component}"))?;
         }
     }
     output::say(format_args!("{built} built, {} to build", plan.planned.len()));
@@ -77,7 +89,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         let guests = Room::new(&project.config, arguments.guests, None)?.guests;
         output::say(estimate(&plan.forecast(guests), guests));
     }
-    Ok(())
+    project.tell_missing(missing)
 }
 
 fn estimate(forecast: &Forecast, guests: usize) -> String {

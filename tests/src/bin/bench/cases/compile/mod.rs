@@ -20,7 +20,7 @@ pub const CASES: [Case; PACKAGES.len()] = [
     case("compile-lua", "Compiling lua for arm64", measure::<1>),
     case("compile-busybox", "Compiling busybox for arm64", measure::<2>),
     case("compile-dropbear", "Compiling dropbear for arm64", measure::<3>),
-    case("compile-re2", "Compiling re2 (C++) for arm64", measure::<4>),
+    case("compile-lzip", "Compiling lzip (C++) for arm64", measure::<4>),
 ];
 
 const fn case(
