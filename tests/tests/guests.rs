@@ -76,6 +76,32 @@ fn every_row_of_the_fidelity_table_is_as_documented() {
     }
 }
 
+/// QEMU does not see what our server writes into the guest's memory (docs/virtiofs.md).
+#[test]
+fn a_program_in_memory_that_held_another_one_runs_its_own_code() {
+    // Over 9p QEMU itself writes.
+    if !guests_can_run() || std::env::var("OUTCROP_TEST_TRANSPORT").is_ok_and(|it| it != "virtiofs")
+    {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = fresh_name("recycled");
+    let script = "cd /usr/bin
+        run() { said=$($1 --version) && [ -n \"$said\" ] || { echo \"$1: $said\"; exit 1; }; }
+        for round in 1 2; do
+            for program in basename cat comm cut dirname expand fmt fold head join nl od paste pr sort tac tail tr uniq wc; do
+                for other in perl python3 bash sed awk grep gzip tar find xz; do run $other; done
+                echo 3 > /proc/sys/vm/drop_caches
+                run $program
+            done
+        done
+        mkdir \"$DESTDIR/d\"";
+    let definitions = tree(&scratch, &[(&name, &[], script)]);
+    let mut build = outcrop();
+    build.args(["build", &name, "--arch", &guest_arch(), "--transport", "virtiofs"]);
+    run(build.arg("--definitions").arg(&definitions)).ok();
+}
+
 fn virtiofs_is_refused_for_its_byte_order() {
     let scratch = Scratch::new();
     let name = fresh_name("order");

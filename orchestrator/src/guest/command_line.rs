@@ -157,6 +157,12 @@ impl Line {
         let mut words = vec![format!("console={}", recipe.console), "panic=-1".into()];
         words.extend(recipe.kernel_arguments.iter().cloned());
         words.extend(options.kernel_arguments.iter().cloned());
+        if options.accelerator == Accelerator::Tcg && matches!(options.root, Root::Virtiofs { .. })
+        {
+            // QEMU does not see what a server of its own writes into memory, and would go on with the
+            // translation of the code that was there. That the guest itself clears it first, it sees.
+            words.push("init_on_alloc=1".into());
+        }
         if options.control.is_some() {
             words.push(format!("outcrop.modules={}", self.modules(options)));
         }
@@ -358,6 +364,25 @@ mod tests {
         let device = "vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024";
         assert!(values(&words, "-device").contains(&device));
         assert!(values(&words, "-append")[0].ends_with(",virtio_console,virtiofs"));
+    }
+
+    #[test]
+    fn memory_that_a_server_writes_is_cleared_by_an_emulated_guest() {
+        let mut options = options();
+        let mut recipe = recipe("pc");
+        recipe.kernel_arguments.push("init_on_alloc=0".into());
+        let clears = |options: &_| {
+            let words = words(&recipe, options);
+            let append = values(&words, "-append")[0].to_owned();
+            // Of several the kernel takes the last one.
+            append.split(' ').rfind(|word| word.starts_with("init_on_alloc"))
+                == Some("init_on_alloc=1")
+        };
+        assert!(!clears(&options));
+        options.root = Root::Virtiofs { socket: "socket".into() };
+        assert!(clears(&options));
+        options.accelerator = Accelerator::Kvm;
+        assert!(!clears(&options));
     }
 
     #[test]
