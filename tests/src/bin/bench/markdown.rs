@@ -12,7 +12,7 @@ const OPENING: &str = "# Benchmarks
 Written by `scripts/bench` from `benchmarks.json`; do not edit. Why a target is missed is explained
 in [benchmarks-notes.md](benchmarks-notes.md), from where it is copied to here.
 
-Contenders of a row took turns in one run. A value is the median of all rounds, with the smallest and
+Contenders of a row took turns in one run, but where a note says otherwise. A value is the median of all rounds, with the smallest and
 the largest in parentheses; a ratio is Outcrop's median over the peer's. Commands are run as an
 ordinary user unless said; root mounts overlayfs, runs virtiofsd, and drops the kernel's caches.
 
