@@ -12,7 +12,6 @@ use crate::build::track::Tracking;
 use crate::compile::{CompileChoice, Server};
 use crate::guest::TransportChoice;
 use crate::sources::Aliases;
-use crate::words::without_credentials;
 
 const FILE: &str = "outcrop.toml";
 
@@ -133,7 +132,7 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
     };
     toml::from_str(&text).map_err(|error| {
         let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
-        let message = without_credentials(&plain(error.message())).into_owned();
+        let message = plain(error.message());
         ConfigError::Parse { path: path.to_owned(), line, column, message }
     })
 }

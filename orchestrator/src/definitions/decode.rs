@@ -253,8 +253,8 @@ impl<'de> Deserializer<'de> for &'de Node {
                 if self.text().is_some_and(|text| text.len() > 1 && text.starts_with('0')) =>
             {
                 let message = format!(
-                    "a number with a zero in front means different things to \
-                                       different readers; write {value}"
+                    "a number with a zero in front means different things to different readers; \
+                     write {value}"
                 );
                 Err(<DecodeError as serde::de::Error>::custom(message).at(self))
             }

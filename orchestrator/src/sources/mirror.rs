@@ -1,5 +1,7 @@
 //! Bare mirrors of git repositories in the store.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository};
