@@ -11,6 +11,7 @@ pub mod console;
 pub mod definitions;
 pub mod git_server;
 pub mod own_store;
+pub mod packages;
 pub mod samples;
 pub mod small_disk;
 pub mod suites;

@@ -10,7 +10,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use outcrop_tests::definitions::{fresh_name, tree};
-use outcrop_tests::{Scratch, as_user, guest_arch, guests_can_run, outcrop, run, wait_until};
+use outcrop_tests::{
+    Scratch, as_user, guest_arch, guests_can_run, outcrop, run, shared_store, wait_until,
+};
 
 /// What compilers do differently from each other, in a few lines: optimised loops, floating point,
 /// string literals, alloca beside the stack protector, C++ with exceptions and templates, debug
@@ -274,6 +276,51 @@ fn a_program_that_is_replaced_while_it_builds_goes_on_compiling() {
     std::fs::write(&program, "#!/bin/sh\nexit 9\n").unwrap();
     let said = build.join().unwrap();
     assert_eq!(said.matches("1 of 1 job compiled by the host").count(), 2, "{said}");
+}
+
+/// A second after each, for that is how long the client then asks nobody.
+const FEW: &str = r#"
+echo 'int x = 1;' > a.c
+for name in 1 2 3; do gcc -c a.c -o $name.o; sleep 1.1; done
+cmp 1.o 2.o
+cmp 1.o 3.o
+mkdir -p "$DESTDIR"
+"#;
+
+#[test]
+fn a_killed_endpoint_costs_its_job_nothing_but_time() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    for (compile, code) in [("distcc", 0), ("distcc-only", 1)] {
+        let name = fresh_name("killed");
+        let definitions = tree(&scratch, &[(&name, &[], FEW)]);
+        let mut command: Command = outcrop();
+        command.args(["build", &name, "--arch", &guest_arch(), "--compile", compile, "--json"]);
+        command.arg("--definitions").arg(&definitions);
+        let build = std::thread::spawn(move || run(&mut command));
+        let store = shared_store().display().to_string();
+        let mut killed = 0;
+        while !build.is_finished() {
+            let mut kill = Command::new("pkill");
+            kill.args(["-KILL", "-f", &format!("compile-endpoint {store}")]);
+            killed += u32::from(kill.status().unwrap().success());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let said = build.join().unwrap();
+        assert!(killed > 0, "{}", said.stderr);
+        if code != 0 {
+            said.fails(code);
+            continue;
+        }
+        let said = said.ok();
+        let report: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        let step = &report["steps"][0];
+        let by_guest = step["guest_programs"]["as"]["processes"].as_u64();
+        assert!(by_guest >= Some(1), "{killed} were killed: {step}");
+        assert!(said.stderr.contains(" by the guest's assembler"), "{}", said.stderr);
+    }
 }
 
 /// distcc's own, as the ordinary user, until this is dropped.

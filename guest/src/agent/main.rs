@@ -20,6 +20,7 @@ mod system;
 mod world;
 
 use failure::Failure;
+use outcrop_guest::protocol::AGENT_MARK;
 use port::Port;
 use session::Session;
 
@@ -31,7 +32,7 @@ const BUILD_ID: &str = match option_env!("OUTCROP_BUILD_ID") {
 
 fn main() {
     if std::process::id() != 1 {
-        eprintln!("outcrop-agent {BUILD_ID}: runs only as the first process of a guest");
+        eprintln!("{AGENT_MARK} version {BUILD_ID}: runs only as the first process of a guest");
         std::process::exit(2);
     }
     // A panic must not leave a guest that hangs: say it and restart, which ends QEMU.

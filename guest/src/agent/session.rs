@@ -202,7 +202,7 @@ impl Session {
                 if hello.version != VERSION {
                     return Err(Failure::new(format!(
                         "the agent {BUILD_ID} speaks version {VERSION} of the control protocol, \
-                         the host version {}; create the kit again",
+                         the host version {}; build the agent anew",
                         hello.version
                     )));
                 }

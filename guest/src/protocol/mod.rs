@@ -24,6 +24,20 @@ use std::fmt;
 /// The version of the protocol; both sides must have the same.
 pub const VERSION: u32 = 2;
 
+/// In an agent's executable, so that a host can tell its version without running it: many are for
+/// processors that the host has not. The version follows, in decimal digits, and a semicolon.
+pub const AGENT_MARK: &str = "outcrop-agent speaks control protocol 2;";
+
+/// The version of the protocol that an agent's executable speaks; `None` where it says nothing.
+pub fn version_of_agent(executable: &[u8]) -> Option<u32> {
+    let mark = AGENT_MARK.as_bytes();
+    let prefix = mark.get(..mark.iter().position(u8::is_ascii_digit)?)?;
+    let at = executable.windows(prefix.len()).position(|bytes| bytes == prefix)?;
+    let rest = executable.get(at.checked_add(prefix.len())?..)?;
+    let digits = rest.get(..rest.iter().take(10).position(|byte| *byte == b';')?)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// The name of the virtio-serial port.
 pub const PORT_NAME: &str = "outcrop.control";
 

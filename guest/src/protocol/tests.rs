@@ -253,3 +253,10 @@ fn one_side_does_not_understand_its_own_messages() {
     assert_eq!(HostMessage::decode(&ping), Ok(HostMessage::Ping(7)));
     assert_eq!(AgentMessage::decode(&ping), Err(ProtocolError::UnknownType(0x09)));
 }
+
+#[test]
+fn an_executable_says_its_version() {
+    assert_eq!(version_of_agent(AGENT_MARK.as_bytes()), Some(VERSION));
+    let long = AGENT_MARK.replace(&format!("{VERSION};"), &format!("{};", "1".repeat(12)));
+    assert_eq!(version_of_agent(long.as_bytes()), None);
+}

@@ -32,7 +32,10 @@ enum Kind {
 
 /// GCC's drivers, passes and assembler, with the client that stands in for them.
 const COMPILERS: [&str; 10] =
-    ["as", "c++", "cc", "cc1", "cc1plus", "cpp", "distcc", "g++", "gcc", "lto1"];
+    [ASSEMBLER, "c++", "cc", "cc1", "cc1plus", "cpp", "distcc", "g++", "gcc", "lto1"];
+
+/// What a driver starts once for each object.
+const ASSEMBLER: &str = "as";
 
 /// What a driver starts to link.
 const LINKERS: [&str; 6] = ["collect2", "ld", "ld.bfd", "ld.gold", "ld.lld", "lto-wrapper"];
@@ -83,13 +86,23 @@ impl Programs {
             named.fold(0.0, |sum, (_, one)| sum + one.cpu_seconds)
         };
         let processes = self.0.values().map(|one| one.processes).sum();
+        let assembled = match self.assembled() {
+            0 => String::new(),
+            count => format!(", {} by the guest's assembler", counted(count, "object", "objects")),
+        };
         Some(format!(
-            "compilers {:.1} s, linkers {:.1} s, others {:.1} s, {}",
+            "compilers {:.1} s, linkers {:.1} s, others {:.1} s, {}{assembled}",
             of(Kind::Compiler),
             of(Kind::Linker),
             of(Kind::Other),
             counted(processes, "process", "processes")
         ))
+    }
+
+    /// Objects that the guest made by itself, whether it sent the job or not: a preprocessor and a
+    /// client start no assembler.
+    fn assembled(&self) -> u64 {
+        self.0.get(ASSEMBLER).map_or(0, |one| one.processes)
     }
 }
 
@@ -121,7 +134,8 @@ mod tests {
             ("asciidoc", 1, 0),
             ("cc1", 1, 10),
         ]));
-        let said = "compilers 2.1 s, linkers 1.2 s, others 3.0 s, 101 processes";
+        let said = "compilers 2.1 s, linkers 1.2 s, others 3.0 s, 101 processes, \
+                    1 object by the guest's assembler";
         assert_eq!(told.describe().unwrap(), said);
         let json = serde_json::to_value(&told).unwrap();
         assert_eq!(json["cc1"], serde_json::json!({ "processes": 3, "cpu_seconds": 1.1 }));

@@ -42,6 +42,9 @@ impl Project {
     /// The same for a target that is told apart from the other arguments.
     pub fn of(target: &str, arguments: &DefinitionsArguments) -> CommandResult<Project> {
         let DefinitionsArguments { definitions: directory, arch, sources, .. } = arguments;
+        if let Some(asked) = arch {
+            find_architecture(asked)?;
+        }
         let (config, reading) = settings(arguments)?;
         let definitions = load_definitions(directory, reading)?;
         let inside = path_inside(directory, target).filter(|path| definitions.find(path).is_some());
@@ -63,7 +66,7 @@ impl Project {
             (None, Some(own)) => own,
             (None, None) => std::env::consts::ARCH.to_owned(),
         };
-        let arch = Arch::find(&name).ok_or_else(|| unknown_architecture(&name))?;
+        let arch = find_architecture(&name)?;
         let aliases = config.aliases();
         let offline = sources.offline.or(&config);
         let tracked = match (&sources.track_branches, &config.track_branches) {
@@ -285,13 +288,18 @@ pub fn line_of(event: &SourceEvent<'_>) -> Option<String> {
     }
 }
 
-fn unknown_architecture(name: &str) -> CommandError {
-    let names = Arch::ALL.map(|arch| arch.name);
-    let error = CommandError::input(format!("{name} is not the name of an architecture"));
-    match Architecture::named_by_others(name).or_else(|| nearest(name, names)) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error.hint(format!("known are: {}", names.join(", "))),
-    }
+fn find_architecture(name: &str) -> CommandResult<Arch> {
+    Arch::find(name).ok_or_else(|| {
+        let names = Arch::ALL.map(|arch| arch.name);
+        let known = names.join(", ");
+        let error = CommandError::input(format!(
+            "{name} is not the name of an architecture; known are: {known}"
+        ));
+        match Architecture::named_by_others(name).or_else(|| nearest(name, names)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error,
+        }
+    })
 }
 
 impl From<kit::Error> for CommandError {
@@ -300,7 +308,9 @@ impl From<kit::Error> for CommandError {
             let exit = if error.is_input() { Exit::BadInput } else { Exit::HostLacks };
             return CommandError::new(exit, error.to_string());
         };
-        let near = Architecture::named_by_others(name).or_else(|| nearest(name, known.split(", ")));
+        // A name that definitions know is no slip of the pen.
+        let slip = || nearest(name, known.split(", ")).filter(|_| Arch::find(name).is_none());
+        let near = Architecture::named_by_others(name).or_else(slip);
         let near = near.map(|near| format!("did you mean `{near}`?"));
         let error = CommandError::input(error.to_string());
         match near {

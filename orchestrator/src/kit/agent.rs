@@ -5,6 +5,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use outcrop_guest::protocol::{VERSION, version_of_agent};
+
 use super::cpio::{Entry, Owner, Writer};
 use super::error::{Error, Result};
 
@@ -12,7 +14,8 @@ use super::error::{Error, Result};
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "sysroot"];
 
 /// The agent's executable for an architecture: in `OUTCROP_AGENT_DIR`, else beside the running
-/// program; `outcrop-agent-ARCH` before `outcrop-agent`.
+/// program; `outcrop-agent-ARCH` before `outcrop-agent`. One of another version of the protocol is an
+/// error: its guest would start, and then not understand.
 pub fn find(architecture: &str) -> Result<PathBuf> {
     let directories: Vec<PathBuf> = match std::env::var_os("OUTCROP_AGENT_DIR") {
         Some(directory) => vec![directory.into()],
@@ -22,7 +25,20 @@ pub fn find(architecture: &str) -> Result<PathBuf> {
             .into_iter()
             .collect(),
     };
-    find_in(&directories, architecture)
+    let agent = find_in(&directories, architecture)?;
+    check_version(&agent, architecture)?;
+    Ok(agent)
+}
+
+fn check_version(agent: &Path, architecture: &str) -> Result<()> {
+    let executable = std::fs::read(agent).map_err(Error::host("cannot read", agent))?;
+    let its = match version_of_agent(&executable) {
+        Some(VERSION) => return Ok(()),
+        Some(other) => format!("version {other}"),
+        None => "no version that can be told".to_owned(),
+    };
+    let (path, architecture) = (agent.to_owned(), architecture.to_owned());
+    Err(Error::AgentVersion { path, architecture, its, ours: VERSION })
 }
 
 fn find_in(directories: &[PathBuf], architecture: &str) -> Result<PathBuf> {
@@ -54,7 +70,28 @@ pub fn write_archive(agent: &[u8], output: impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use outcrop_guest::protocol::AGENT_MARK;
+
     use super::*;
+
+    #[test]
+    fn an_agent_of_another_version_is_told_before_its_guest_starts() {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = directory.path().join("outcrop-agent-s390x");
+        let check = |executable: &[u8]| {
+            std::fs::write(&agent, executable).unwrap();
+            check_version(&agent, "s390x").map_err(|error| error.to_string())
+        };
+        let right = [b"\x7fELF\0", AGENT_MARK.as_bytes(), b"\0more"].concat();
+        assert_eq!(check(&right), Ok(()));
+        let later = String::from_utf8(right.clone()).unwrap();
+        let later = later.replace(&format!("{VERSION};"), "4711;");
+        let said = check(later.as_bytes()).unwrap_err();
+        assert!(said.contains("speaks version 4711 ") && said.contains("s390x"), "{said}");
+        for cut in [0, right.len() - 6, right.len() - 5 - AGENT_MARK.len()] {
+            assert!(check(&right[..cut]).unwrap_err().contains("no version"), "{cut}");
+        }
+    }
 
     #[test]
     fn the_architecture_s_own_agent_comes_first() {

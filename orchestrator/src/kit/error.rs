@@ -88,6 +88,12 @@ pub enum Error {
     OtherRecipe { architecture: String, theirs: String, ours: String },
 
     #[error(
+        "the agent {} speaks {its} of the control protocol, this program version {ours}; \
+         `scripts/build {architecture}` makes it anew", path.display()
+    )]
+    AgentVersion { path: PathBuf, architecture: String, its: String, ours: u32 },
+
+    #[error(
         "the guest agent for {architecture} was not found (looked at: {searched}); build it or set \
          OUTCROP_AGENT_DIR"
     )]

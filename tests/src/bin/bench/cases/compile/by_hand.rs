@@ -6,12 +6,12 @@ use std::process::Command;
 
 use outcrop_tests::{as_user, shared_store};
 
-use super::packages::Package;
 use super::{Phase, Taken, Target};
 use crate::bench::{Bench, remove};
 use crate::guest::kit;
 use crate::measure::{Result, is_root, seconds};
 use crate::trees::mount_outcrop;
+use outcrop_tests::packages::Package;
 
 /// Runs each of its arguments as a step, and writes a line with the seconds and the processor seconds
 /// that it took.

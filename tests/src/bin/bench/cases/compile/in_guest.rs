@@ -1,26 +1,19 @@
 //! Packages built by `outcrop build`.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
 use std::process::Stdio;
 
-use outcrop_tests::definitions::fresh_name;
+use outcrop_tests::packages::{Package, STEPS};
 use outcrop_tests::{outcrop, shared_store};
 use serde_json::Value;
 
-use super::packages::Package;
 use super::{Phase, TARGET, Taken};
 use crate::bench::Bench;
 use crate::measure::{Result, seconds};
 
-/// The names of a chunk's steps, and what of the environment the commands want.
-const STEPS: [&str; 3] = ["configure", "build", "install"];
-const VARIABLES: &str = "export CC=gcc CXX=g++ AR=ar RANLIB=ranlib HOST=$(gcc -dumpmachine)";
-
 pub struct Definitions<'a> {
     bench: &'a Bench,
     package: &'static Package,
-    path: PathBuf,
     /// Of the first artifact: the others must be the same, whoever compiled.
     digest: OnceCell<String>,
 }
@@ -28,46 +21,22 @@ pub struct Definitions<'a> {
 impl<'a> Definitions<'a> {
     /// Fetches the source, too.
     pub fn write(bench: &'a Bench, package: &'static Package) -> Result<Definitions<'a>> {
-        let path = bench.fresh("definitions")?;
-        bench.scratch.file("definitions/VERSION", "version: 8\n");
-        let definitions = Definitions { bench, package, path, digest: OnceCell::new() };
-        let name = definitions.chunk();
+        bench.fresh("definitions")?;
+        let definitions = Definitions { bench, package, digest: OnceCell::new() };
+        let (path, name) = package.define(&bench.scratch);
         let mut fetch = outcrop();
         fetch.args(["source", "fetch", &name, "--arch", TARGET.arch, "--definitions"]);
-        seconds(fetch.arg(&definitions.path))?;
+        seconds(fetch.arg(path))?;
         Ok(definitions)
     }
 
-    /// Names a chunk that nobody has built yet; the tree then has this one only.
-    fn chunk(&self) -> String {
-        let package = self.package;
-        let name = fresh_name(package.name);
-        let mut chunk = format!("name: {name}\nkind: chunk\nbuild-system: manual\nmax-jobs: 2\n");
-        for (step, commands) in STEPS.iter().zip(package.commands) {
-            chunk += &format!("{step}-commands:\n- |\n  {VARIABLES}\n");
-            for line in commands.lines() {
-                chunk += &format!("  {}\n", line.trim());
-            }
-        }
-        let (source, version) = package.source;
-        let stratum = format!(
-            "name: all\nkind: stratum\nchunks:\n- name: {name}\n  morph: strata/chunk.morph\n  \
-             repo: debian:{source}\n  ref: {version}\n  sha256: {}\n",
-            package.sha256
-        );
-        self.bench.scratch.directory_of("definitions/strata/chunk.morph");
-        self.bench.scratch.file("definitions/strata/chunk.morph", chunk);
-        self.bench.scratch.file("definitions/strata/all.morph", stratum);
-        name
-    }
-
     pub fn build(&self, transport: &str, compile: &str) -> Result<Taken> {
-        let name = self.chunk();
+        let (definitions, name) = self.package.define(&self.bench.scratch);
         let events = self.bench.fresh("events")?.join("events");
         let mut build = outcrop();
         build.args(["build", &name, "--arch", TARGET.arch, "--guests", "1"]);
         build.args(["--transport", transport, "--compile", compile, "--definitions"]);
-        build.arg(&self.path).arg("--events").arg(&events);
+        build.arg(definitions).arg("--events").arg(&events);
         seconds(build.stdin(Stdio::null()))?;
         let digest = digest_of(&name)?;
         if *self.digest.get_or_init(|| digest.clone()) != digest {

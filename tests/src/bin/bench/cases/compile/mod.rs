@@ -2,8 +2,8 @@
 
 mod by_hand;
 mod in_guest;
-mod packages;
 
+use outcrop_tests::packages::{PACKAGES, PHASES, Package};
 use outcrop_tests::{guests_can_run, outcrop};
 
 use super::Case;
@@ -12,7 +12,6 @@ use crate::measure::{Contender, LEFT_OUT, Outcome, Result, seconds, take_turns};
 use crate::row::{Row, at_most};
 
 use by_hand::{Emulator, HostCompiler};
-use packages::{PACKAGES, PHASES, Package};
 
 /// One for each package, so that one that is interrupted takes nothing from the others.
 pub const CASES: [Case; PACKAGES.len()] = [

@@ -1,6 +1,12 @@
-//! What is compiled. The same commands for everybody: who compiles sets `CC`, `CXX`, `AR`, `RANLIB`,
-//! `HOST` (the triplet), `MAKEFLAGS` and `DESTDIR`.
+//! Packages from Debian's archive that tests and benchmarks compile. The same commands for everybody:
+//! who compiles sets `CC`, `CXX`, `AR`, `RANLIB`, `HOST` (the triplet), `MAKEFLAGS` and `DESTDIR`.
 
+use std::path::PathBuf;
+
+use crate::Scratch;
+use crate::definitions::fresh_name;
+
+#[derive(Clone)]
 pub struct Package {
     pub name: &'static str,
     /// Debian's source package and upstream's version of it; the archive is what is built.
@@ -13,6 +19,40 @@ pub struct Package {
 }
 
 pub const PHASES: [&str; 3] = ["configure", "make", "install"];
+
+/// The names of a chunk's steps, and what of the environment the commands want.
+pub const STEPS: [&str; 3] = ["configure", "build", "install"];
+const VARIABLES: &str = "export CC=gcc CXX=g++ AR=ar RANLIB=ranlib HOST=$(gcc -dumpmachine)";
+
+impl Package {
+    pub fn by_name(name: &str) -> Package {
+        let found = PACKAGES.iter().find(|package| package.name == name);
+        found.unwrap_or_else(|| panic!("{name} is not in the list")).clone()
+    }
+
+    /// Writes a definitions tree with one chunk that nobody has built yet; gives the tree and the
+    /// chunk's name.
+    pub fn define(&self, scratch: &Scratch) -> (PathBuf, String) {
+        let name = fresh_name(self.name);
+        let mut chunk = format!("name: {name}\nkind: chunk\nbuild-system: manual\nmax-jobs: 2\n");
+        for (step, commands) in STEPS.iter().zip(self.commands) {
+            chunk += &format!("{step}-commands:\n- |\n  {VARIABLES}\n");
+            for line in commands.lines() {
+                chunk += &format!("  {}\n", line.trim());
+            }
+        }
+        let (source, version) = self.source;
+        let stratum = format!(
+            "name: all\nkind: stratum\nchunks:\n- name: {name}\n  morph: strata/chunk.morph\n  \
+             repo: debian:{source}\n  ref: {version}\n  sha256: {}\n",
+            self.sha256
+        );
+        scratch.file("definitions/VERSION", "version: 8\n");
+        scratch.file("definitions/strata/chunk.morph", chunk);
+        scratch.file("definitions/strata/all.morph", stratum);
+        (scratch.join("definitions"), name)
+    }
+}
 
 pub const PACKAGES: [Package; 5] = [
     Package {
