@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// In the compile cases run this contender alone, besides the first; of the others the figures stay that
+    /// In the compile cases run this contender alone; of the others the figures stay that
     /// are stored. May be repeated
     #[arg(long, value_name = "NAME")]
     contender: Vec<String>,

@@ -78,7 +78,7 @@ fn measure<const POSITION: usize>(bench: &Bench, rounds: usize) -> Result<Vec<Ro
         false => Err(LEFT_OUT.into()),
     };
     let contenders = vec![
-        guest("Outcrop", "virtiofs", "distcc"),
+        guest("Outcrop", "virtiofs", "distcc").if_wanted(bench),
         guest("Outcrop over 9p", "9p", "distcc").if_wanted(bench),
         guest("the guest's gcc", "virtiofs", "guest").if_wanted(bench),
         Contender::with(EMULATOR, emulator, |emulator| emulator.build(package)).if_wanted(bench),
