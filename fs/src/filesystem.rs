@@ -127,6 +127,12 @@ pub trait Filesystem: Send + Sync {
     /// without names lives until its last hold is gone.
     fn forget(&self, _ino: Ino, _count: u64) {}
 
+    /// Counts the changes that others have made and that the asker may have to be told of. An answer
+    /// between two different counts may be older than the second and must not be remembered.
+    fn version(&self) -> u64 {
+        0
+    }
+
     /// One more hold, for an entry that `read_directory` reported with its attributes
     /// (READDIRPLUS).
     fn remember(&self, _ino: Ino) {}

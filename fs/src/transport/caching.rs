@@ -14,14 +14,30 @@ pub struct Caching {
     pub entry_ttl: Duration,
     /// How long attributes stay valid.
     pub attr_ttl: Duration,
-    /// Whether file content and directory listings survive an open.
+    /// Whether file content survives an open.
     pub keep_cache: bool,
+    /// Whether directory listings do.
+    pub keep_listings: bool,
+    /// Whether content is forgotten when a file turns out to have another time.
+    pub by_time: bool,
 }
 
 impl Caching {
     /// For a tree that nothing changes, and for one whose only writer is this mount.
     pub const fn immutable() -> Self {
-        Caching { entry_ttl: FOREVER, attr_ttl: FOREVER, keep_cache: true }
+        let (entry_ttl, attr_ttl) = (FOREVER, FOREVER);
+        Caching { entry_ttl, attr_ttl, keep_cache: true, keep_listings: true, by_time: false }
+    }
+
+    /// For a tree that something else changes too, and of which each change is announced
+    /// ([`crate::view::HostView`]). Announcements do not reach listings that are on their way.
+    pub const fn announced() -> Self {
+        Caching { keep_listings: false, ..Caching::immutable() }
+    }
+
+    /// For a tree that something else changes too, where the kernel is made to ask for what has changed.
+    pub const fn asked_anew() -> Self {
+        Caching { by_time: true, ..Caching::immutable() }
     }
 
     /// For a tree with one user at a time, which may be live: [`crate::sysroot::Sysroot::is_live`].
@@ -31,6 +47,7 @@ impl Caching {
 
     /// For a tree that something else changes too, such as a second mount of the same sysroot.
     pub const fn shared() -> Self {
-        Caching { entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO, keep_cache: false }
+        let (entry_ttl, attr_ttl) = (Duration::ZERO, Duration::ZERO);
+        Caching { entry_ttl, attr_ttl, keep_cache: false, keep_listings: false, by_time: true }
     }
 }

@@ -87,10 +87,37 @@ impl Adapter {
         }
     }
 
-    fn entry(&self, operation: &'static str, at: Ino, made: Result<Attributes>, reply: ReplyEntry) {
-        let made = or_error!(self, operation, at, reply, made);
-        let Caching { entry_ttl, attr_ttl, .. } = self.caching;
-        reply.entry_with_ttls(&attr_ttl, &entry_ttl, &attr(&made), GENERATION);
+    fn entry(
+        &self,
+        operation: &'static str,
+        at: Ino,
+        find: impl FnOnce() -> Result<Attributes>,
+        reply: ReplyEntry,
+    ) {
+        let (found, caching) = self.with_lifetime(find);
+        self.tell_entry(operation, at, found, caching, reply);
+    }
+
+    fn tell_entry(
+        &self,
+        operation: &'static str,
+        at: Ino,
+        found: Result<Attributes>,
+        caching: Caching,
+        reply: ReplyEntry,
+    ) {
+        let found = or_error!(self, operation, at, reply, found);
+        let Caching { entry_ttl, attr_ttl, .. } = caching;
+        reply.entry_with_ttls(&attr_ttl, &entry_ttl, &attr(&found), GENERATION);
+    }
+
+    /// An answer, and what may be remembered of it: nothing, where somebody else made a change
+    /// meanwhile, who may not know of the answer.
+    fn with_lifetime<T>(&self, find: impl FnOnce() -> T) -> (T, Caching) {
+        let version = self.tree.version();
+        let found = find();
+        let is_current = self.tree.version() == version;
+        (found, if is_current { self.caching } else { Caching::shared() })
     }
 
     fn done(&self, operation: &'static str, ino: Ino, result: Result<()>, reply: ReplyEmpty) {
@@ -115,12 +142,16 @@ impl fuser::Filesystem for Adapter {
         let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
-        wanted |= if self.caching.keep_cache {
+        if self.caching.keep_cache {
+            wanted |= InitFlags::FUSE_CACHE_SYMLINKS;
+        }
+        if self.caching.by_time {
+            wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
+        }
+        if self.caching.keep_listings {
             // What a listing tells is of use only to a kernel that may remember it.
-            InitFlags::FUSE_CACHE_SYMLINKS | InitFlags::FUSE_DO_READDIRPLUS
-        } else {
-            InitFlags::FUSE_AUTO_INVAL_DATA
-        };
+            wanted |= InitFlags::FUSE_DO_READDIRPLUS;
+        }
         let offered = config.capabilities();
         // Each of these only saves round trips: an old kernel does without. No writeback cache:
         // docs/views.md says why.
@@ -131,11 +162,12 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.tree.lookup(parent.0, name.as_bytes()) {
-            Err(error) if error.errno() == Errno::NOENT && !self.caching.entry_ttl.is_zero() => {
-                reply.entry(&self.caching.entry_ttl, &missing(), GENERATION);
+        let (found, caching) = self.with_lifetime(|| self.tree.lookup(parent.0, name.as_bytes()));
+        match found {
+            Err(error) if error.errno() == Errno::NOENT && !caching.entry_ttl.is_zero() => {
+                reply.entry(&caching.entry_ttl, &missing(), GENERATION);
             }
-            result => self.entry("lookup", parent.0, result, reply),
+            found => self.tell_entry("lookup", parent.0, found, caching, reply),
         }
     }
 
@@ -144,8 +176,9 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let found = or_error!(self, "getattr", ino.0, reply, self.tree.attributes(ino.0));
-        reply.attr(&self.caching.attr_ttl, &attr(&found));
+        let (found, caching) = self.with_lifetime(|| self.tree.attributes(ino.0));
+        let found = or_error!(self, "getattr", ino.0, reply, found);
+        reply.attr(&caching.attr_ttl, &attr(&found));
     }
 
     fn setattr(
@@ -176,9 +209,10 @@ impl fuser::Filesystem for Adapter {
             kill_privileges: false,
         };
         let kills = !asker(request).keeps_set_ids();
-        let changed = duties::change(&*self.tree, ino.0, &changes, kills);
+        let (changed, caching) =
+            self.with_lifetime(|| duties::change(&*self.tree, ino.0, &changes, kills));
         let changed = or_error!(self, "setattr", ino.0, reply, changed);
-        reply.attr(&self.caching.attr_ttl, &attr(&changed));
+        reply.attr(&caching.attr_ttl, &attr(&changed));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -200,11 +234,12 @@ impl fuser::Filesystem for Adapter {
             0 => Some(Kind::File),
             _ => Kind::from_mode(mode, decode_kernel_device(rdev)),
         };
-        let made = kind.ok_or(Errno::INVAL.into()).and_then(|kind| {
+        let make = || {
+            let kind = kind.ok_or(Errno::INVAL)?;
             let creation = self.creation(request, parent, mode, umask, false)?;
             self.tree.make_node(parent.0, name.as_bytes(), kind, creation)
-        });
-        self.entry("mknod", parent.0, made, reply);
+        };
+        self.entry("mknod", parent.0, make, reply);
     }
 
     fn mkdir(
@@ -216,10 +251,11 @@ impl fuser::Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = self
-            .creation(request, parent, mode, umask, true)
-            .and_then(|creation| self.tree.make_directory(parent.0, name.as_bytes(), creation));
-        self.entry("mkdir", parent.0, made, reply);
+        let make = || {
+            let creation = self.creation(request, parent, mode, umask, true)?;
+            self.tree.make_directory(parent.0, name.as_bytes(), creation)
+        };
+        self.entry("mkdir", parent.0, make, reply);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -239,10 +275,11 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        let made = self
-            .creation(request, parent, 0o777, 0, false)
-            .and_then(|new| self.tree.make_symlink(parent.0, name.as_bytes(), target, new));
-        self.entry("symlink", parent.0, made, reply);
+        let make = || {
+            let creation = self.creation(request, parent, 0o777, 0, false)?;
+            self.tree.make_symlink(parent.0, name.as_bytes(), target, creation)
+        };
+        self.entry("symlink", parent.0, make, reply);
     }
 
     fn rename(
@@ -261,8 +298,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let linked = self.tree.link(ino.0, parent.0, name.as_bytes());
-        self.entry("link", ino.0, linked, reply);
+        self.entry("link", ino.0, || self.tree.link(ino.0, parent.0, name.as_bytes()), reply);
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -329,7 +365,7 @@ impl fuser::Filesystem for Adapter {
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         // As for open; the kernel then keeps listings too, and drops them with its own changes.
-        if self.caching.keep_cache {
+        if self.caching.keep_listings {
             return reply.error(fuser::Errno::ENOSYS);
         }
         reply.opened(NO_HANDLE, FopenFlags::empty());
@@ -449,11 +485,12 @@ impl fuser::Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let made = self
-            .creation(request, parent, mode, umask, false)
-            .and_then(|new| duties::create(&*self.tree, parent.0, name.as_bytes(), new, flags));
+        let (made, caching) = self.with_lifetime(|| {
+            let creation = self.creation(request, parent, mode, umask, false)?;
+            duties::create(&*self.tree, parent.0, name.as_bytes(), creation, flags)
+        });
         let made = or_error!(self, "create", parent.0, reply, made);
-        let ttl = self.caching.entry_ttl.min(self.caching.attr_ttl);
+        let ttl = caching.entry_ttl.min(caching.attr_ttl);
         reply.created(&ttl, &attr(&made), GENERATION, NO_HANDLE, self.open_flags());
     }
 

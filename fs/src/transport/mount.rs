@@ -4,14 +4,16 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 
@@ -21,6 +23,8 @@ use super::mount_error::MountError;
 use super::mount_table::{TableEntry, mounted_at};
 use crate::error::Errno;
 use crate::filesystem::Filesystem;
+use crate::node::Ino;
+use crate::view::Announcer;
 
 mod unmounting;
 
@@ -176,6 +180,7 @@ impl Unmounter {
 /// A mounted tree. Dropping it unmounts.
 pub struct Mount {
     unmounter: Unmounter,
+    notifier: Notifier,
     session: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -201,6 +206,7 @@ impl Mount {
             let reason = "it was unmounted at once".to_owned();
             return Err(MountError::Refused { path: mountpoint, reason });
         };
+        let notifier = session.notifier();
         let ending = Arc::new(Ending::default());
         let unmounter = Unmounter { entry, ending: Arc::clone(&ending) };
         let cleaner = unmounter.clone();
@@ -214,7 +220,7 @@ impl Mount {
                 result
             })
             .map_err(|source| host("cannot start a thread for", &mountpoint, source))?;
-        let mount = Mount { unmounter, session: Some(session) };
+        let mount = Mount { unmounter, notifier, session: Some(session) };
         std::fs::metadata(&mountpoint)
             .map_err(|source| host("cannot use the new mount", &mountpoint, source))?;
         Ok(mount)
@@ -228,6 +234,11 @@ impl Mount {
     /// A handle that unmounts from elsewhere, and makes `wait` return.
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
+    }
+
+    /// Makes the kernel forget what it was told through this mount.
+    pub fn announcer(&self) -> Arc<dyn Announcer> {
+        Arc::new(KernelAnnouncer(self.notifier.clone()))
     }
 
     /// Unmounts. See [`Unmounter::unmount`].
@@ -254,6 +265,34 @@ impl Mount {
             Some(Err(_)) => io::Error::other("the thread that served it panicked"),
         };
         Err(host("the connection to the kernel broke for", self.mountpoint(), ended))
+    }
+}
+
+struct KernelAnnouncer(Notifier);
+
+impl KernelAnnouncer {
+    /// A mount that is gone has no memory.
+    fn tell(what: &str, result: io::Result<()>) {
+        if let Err(error) = result {
+            log::debug!("the kernel cannot be told of a changed {what}: {error}");
+        }
+    }
+}
+
+impl Announcer for KernelAnnouncer {
+    fn name(&self, directory: Ino, name: &[u8]) {
+        let result = self.0.inval_entry(INodeNo(directory), OsStr::from_bytes(name));
+        Self::tell("name", result);
+    }
+
+    fn node(&self, ino: Ino) {
+        Self::tell("node", self.0.inval_inode(INodeNo(ino), 0, 0));
+    }
+
+    /// An announcement of a name takes the directory's lock, which a lookup holds until its answer has
+    /// been taken in (fs/fuse/dir.c: fuse_reverse_inval_entry). No name has a slash.
+    fn barrier(&self, directory: Ino) {
+        self.name(directory, b"/");
     }
 }
 

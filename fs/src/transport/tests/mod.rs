@@ -5,6 +5,7 @@ mod lifecycle;
 mod metadata;
 mod ordinary_user;
 mod sharing;
+mod two_kernels;
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -275,14 +275,16 @@ impl Session {
         ]
         .into_iter()
         .fold(needed, Features::with);
-        wanted = wanted.with(if self.caching.keep_cache {
-            Features::CACHE_SYMLINKS
+        if self.caching.keep_cache {
+            wanted = wanted
+                .with(Features::CACHE_SYMLINKS)
                 .with(Features::NO_OPENDIR_SUPPORT)
                 .with(Features::NO_OPEN_SUPPORT)
-                .with(Features::DO_READDIRPLUS)
-        } else {
-            Features::AUTO_INVAL_DATA
-        });
+                .with(Features::DO_READDIRPLUS);
+        }
+        if self.caching.by_time {
+            wanted = wanted.with(Features::AUTO_INVAL_DATA);
+        }
         let features = wanted.both(offer.features);
         log::debug!(
             "virtiofs: the guest's kernel speaks version 7.{} of the FUSE protocol and offers \

@@ -1,0 +1,138 @@
+//! One tree for two kernels that both remember what they are told of it: a guest's, over virtiofs, and
+//! the host's, over `/dev/fuse`, for programs of the host that work for the guest.
+//!
+//! ```text
+//! guest ─► GuestView ─┐            change made ─► version ─► Announcer: the host's kernel forgets
+//!                     ├─► tree
+//! host  ─► HostView  ─┘            change made ─► Known ─► take_changes: whoever tells the guest
+//! ```
+//!
+//! `docs/host-toolchain.md` says why that is enough.
+
+#![forbid(unsafe_code)]
+
+mod guest;
+mod host;
+mod known;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
+
+pub use guest::GuestView;
+pub use host::HostView;
+pub use known::{Change, Changes, What};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::filesystem::Filesystem;
+use crate::node::Ino;
+use crate::sync::RwLock;
+use known::{Known, Place};
+
+/// Makes a kernel forget. A call returns when the kernel has: it may wait for answers that are on
+/// their way to it, so who calls must not be one that gives them, and must hold no lock of the tree.
+pub trait Announcer: Send + Sync {
+    /// What a name leads to, and all below.
+    fn name(&self, directory: Ino, name: &[u8]);
+
+    /// A node's attributes and content.
+    fn node(&self, ino: Ino);
+
+    /// Nothing; but what was answered about names in this directory before has arrived.
+    fn barrier(&self, directory: Ino);
+}
+
+/// The tree, and what is known of its two users.
+pub struct SharedTree {
+    tree: Arc<dyn Filesystem>,
+    known: RwLock<Known>,
+    /// How many changes the guest has made.
+    version: AtomicU64,
+    announcer: RwLock<Option<Arc<dyn Announcer>>>,
+}
+
+impl SharedTree {
+    pub fn new(tree: Arc<dyn Filesystem>) -> Arc<SharedTree> {
+        Arc::new(SharedTree {
+            tree,
+            known: RwLock::new(Known::default()),
+            version: AtomicU64::new(0),
+            announcer: RwLock::new(None),
+        })
+    }
+
+    /// How the host's kernel is told; before it is, it must not remember anything.
+    pub fn announce_to(&self, announcer: Arc<dyn Announcer>) {
+        *self.announcer.write() = Some(announcer);
+    }
+
+    /// What the host has changed since the last call.
+    pub fn take_changes(&self) -> Changes {
+        self.known.write().take_changes()
+    }
+
+    /// The host's kernel is gone: gives back what it held.
+    pub fn host_has_gone(&self) {
+        *self.announcer.write() = None;
+        let held = self.known.write().forget_all();
+        for (ino, holds) in held {
+            self.tree.forget(ino, holds);
+        }
+    }
+
+    fn announcer(&self) -> Option<Arc<dyn Announcer>> {
+        self.announcer.read().clone()
+    }
+
+    /// Between a change of the guest and the question what the host's kernel knows: an answer to that
+    /// kernel that is older than the change and is not among what it knows sees another version.
+    fn count_change(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// The guest has changed what names lead to.
+    fn announce_names(&self, places: &[Place]) {
+        self.count_change();
+        let Some(announcer) = self.announcer() else { return };
+        for place in places {
+            let (is_held, there) = {
+                let known = self.known.read();
+                (known.holds(place.directory), known.at(place))
+            };
+            if is_held {
+                announcer.name(place.directory, &place.name);
+                announcer.node(place.directory);
+            }
+            // It may have other names.
+            if let Some(ino) = there {
+                announcer.node(ino);
+            }
+        }
+    }
+
+    /// The guest has changed a node's content or attributes.
+    fn announce_node(&self, ino: Ino) {
+        self.count_change();
+        let Some(announcer) = self.announcer() else { return };
+        let directories = {
+            let known = self.known.read();
+            if !known.holds(ino) {
+                return;
+            }
+            known.directories_of(ino)
+        };
+        // A kernel that is about to learn of the node does not know it yet, and would ignore this.
+        for directory in directories {
+            announcer.barrier(directory);
+        }
+        announcer.node(ino);
+    }
+}
+
+fn place(directory: Ino, name: &[u8]) -> Place {
+    Place { directory, name: name.to_vec() }
+}
