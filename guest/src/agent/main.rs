@@ -8,8 +8,11 @@
 
 mod accounting;
 mod boot;
+mod caller;
+mod calls;
 mod command_line;
 mod failure;
+mod forgetting;
 mod job;
 mod modules;
 mod mounts;
@@ -32,6 +35,7 @@ const BUILD_ID: &str = match option_env!("OUTCROP_BUILD_ID") {
 
 fn main() {
     if std::process::id() != 1 {
+        caller::run_if_called_as_compiler();
         eprintln!("{AGENT_MARK} version {BUILD_ID}: runs only as the first process of a guest");
         std::process::exit(2);
     }
@@ -69,7 +73,8 @@ fn serve() -> Result<(), Failure> {
         system::see_32_bits().map_err(|e| Failure::new(format!("cannot show 32 bits: {e}")))?;
     }
     let mut session = Session::start(port)?;
-    let end = session.serve();
+    // Its threads must not take the signals that the session waits for, so it comes after it.
+    let end = calls::start().and_then(|()| session.serve());
     if let Err(failure) = &end {
         session.report(failure);
     }

@@ -26,7 +26,7 @@ impl Port {
     pub fn open() -> Result<Self, Failure> {
         let limit = Instant::now() + APPEARANCE_LIMIT;
         let path = loop {
-            if let Some(path) = find() {
+            if let Some(path) = find(PORT_NAME) {
                 break path;
             }
             if Instant::now() >= limit {
@@ -117,11 +117,12 @@ impl Port {
     }
 }
 
-fn find() -> Option<PathBuf> {
+/// The device of a port.
+pub fn find(wanted: &str) -> Option<PathBuf> {
     let entries = fs::read_dir("/sys/class/virtio-ports").ok()?;
     for entry in entries.flatten() {
         let name = fs::read(entry.path().join("name")).unwrap_or_default();
-        if name.strip_suffix(b"\n").unwrap_or(&name) == PORT_NAME.as_bytes() {
+        if name.strip_suffix(b"\n").unwrap_or(&name) == wanted.as_bytes() {
             let device = Path::new("/dev").join(entry.file_name());
             return if device.exists() { Some(device) } else { None };
         }

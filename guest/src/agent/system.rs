@@ -326,3 +326,113 @@ pub fn add_default_route(gateway: [u8; 4]) -> io::Result<()> {
     // SAFETY: SIOCADDRT reads one rtentry.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT as _, &route) }).map(drop)
 }
+
+/// Whose process is at the other end of a socket.
+pub fn peer(stream: &std::os::unix::net::UnixStream) -> io::Result<(u32, u32)> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = mem::size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to a value of that size, of plain numbers.
+    check(unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok((credentials.uid, credentials.gid))
+}
+
+/// The file mode creation mask of this process, which must have a single thread.
+pub fn umask() -> u32 {
+    // SAFETY: numbers go in and come out.
+    unsafe {
+        let mask = libc::umask(0o022);
+        libc::umask(mask);
+        mask
+    }
+}
+
+/// Ends this process as the signal ends those that do nothing about it.
+pub fn die_of(signal: libc::c_int) -> ! {
+    // SAFETY: numbers only.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+    std::process::exit(128 + signal)
+}
+
+/// What tells a state of a file from another.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FileState {
+    size: u64,
+    links: u32,
+    mode: u16,
+    modified: (i64, u32),
+    changed: (i64, u32),
+}
+
+/// `synchronise`: `AT_STATX_FORCE_SYNC` or `AT_STATX_DONT_SYNC`.
+pub fn attributes(path: &Path, synchronise: libc::c_int) -> io::Result<FileState> {
+    let path = c_string(path.as_os_str().as_bytes())?;
+    // linux/stat.h: struct statx, which has 256 bytes.
+    let mut found = [0u8; 256];
+    let flags = synchronise | libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the path ends with a zero, and the buffer is as large as the kernel's structure.
+    let result = unsafe {
+        let (place, all) = (found.as_mut_ptr(), libc::STATX_BASIC_STATS);
+        libc::syscall(libc::SYS_statx, libc::AT_FDCWD, path.as_ptr(), flags, all, place)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    fn field<const SIZE: usize>(found: &[u8; 256], at: usize) -> [u8; SIZE] {
+        found.get(at..).and_then(|rest| rest.first_chunk().copied()).unwrap_or([0; SIZE])
+    }
+    let time = |at| {
+        let seconds = i64::from_ne_bytes(field(&found, at));
+        (seconds, u32::from_ne_bytes(field(&found, at + 8)))
+    };
+    Ok(FileState {
+        links: u32::from_ne_bytes(field(&found, 16)),
+        mode: u16::from_ne_bytes(field(&found, 28)),
+        size: u64::from_ne_bytes(field(&found, 40)),
+        changed: time(96),
+        modified: time(112),
+    })
+}
+
+/// Writes back what the kernel holds of a file system.
+pub fn sync_file_system(root: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    check(unsafe { libc::syncfs(root.as_raw_fd()) }).map(drop)
+}
+
+/// Waits until a descriptor can be used; `milliseconds` below zero: for ever.
+pub fn wait_for(
+    file: &impl AsRawFd,
+    events: libc::c_short,
+    milliseconds: libc::c_int,
+) -> io::Result<()> {
+    let mut polled = libc::pollfd { fd: file.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    let result = unsafe { libc::poll(&mut polled, 1, milliseconds) };
+    match check(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// Sends as much as goes without waiting, and says how much that was.
+pub fn send_now(stream: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointer and length are those of one slice.
+    let sent = unsafe { libc::send(stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    match usize::try_from(sent) {
+        Ok(sent) => Ok(sent),
+        Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chroot, symlink};
 use std::path::{Path, PathBuf};
 
-const SYSROOT: &str = "/sysroot";
+pub const SYSROOT: &str = "/sysroot";
 
 #[derive(Default)]
 pub struct World {

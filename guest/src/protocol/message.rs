@@ -370,15 +370,12 @@ impl AgentMessage {
             AgentMessage::Done => {}
             AgentMessage::Output { id, stream, data } => {
                 out.extend_from_slice(&id.to_le_bytes());
-                out.push(match stream {
-                    Stream::Output => 1,
-                    Stream::Error => 2,
-                });
+                out.push(stream.code());
                 put_bytes(out, data);
             }
             AgentMessage::Exit { id, outcome, nanoseconds, programs } => {
                 out.extend_from_slice(&id.to_le_bytes());
-                put_outcome(out, outcome);
+                outcome.put(out);
                 out.extend_from_slice(&nanoseconds.to_le_bytes());
                 put_list(out, programs, |out, program| {
                     put_bytes(out, &program.name);
@@ -417,17 +414,13 @@ impl AgentMessage {
             0x83 => {
                 let mut r = Reader::new("Output", payload);
                 let id = r.u32()?;
-                let stream = match r.u8()? {
-                    1 => Stream::Output,
-                    2 => Stream::Error,
-                    _ => return Err(r.bad("stream")),
-                };
+                let stream = Stream::take(&mut r)?;
                 (AgentMessage::Output { id, stream, data: r.bytes()? }, r)
             }
             0x84 => {
                 let mut r = Reader::new("Exit", payload);
                 let id = r.u32()?;
-                let outcome = take_outcome(&mut r)?;
+                let outcome = Outcome::take(&mut r)?;
                 let nanoseconds = r.u64()?;
                 let programs = r.list(|r| {
                     let (name, processes) = (r.bytes()?, r.u32()?);
@@ -454,30 +447,49 @@ impl AgentMessage {
     }
 }
 
-fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
-    match outcome {
-        Outcome::Exited(status) => {
-            out.push(1);
-            out.extend_from_slice(&status.to_le_bytes());
+impl Stream {
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Stream::Output => 1,
+            Stream::Error => 2,
         }
-        Outcome::Signalled(signal) => {
-            out.push(2);
-            out.extend_from_slice(&signal.to_le_bytes());
-        }
-        Outcome::TimedOut => out.push(3),
-        Outcome::NotStarted(reason) => {
-            out.push(4);
-            put_bytes(out, reason);
+    }
+
+    pub(super) fn take(r: &mut Reader<'_>) -> Result<Self, ProtocolError> {
+        match r.u8()? {
+            1 => Ok(Stream::Output),
+            2 => Ok(Stream::Error),
+            _ => Err(r.bad("stream")),
         }
     }
 }
 
-fn take_outcome(r: &mut Reader<'_>) -> Result<Outcome, ProtocolError> {
-    Ok(match r.u8()? {
-        1 => Outcome::Exited(r.u32()?),
-        2 => Outcome::Signalled(r.u32()?),
-        3 => Outcome::TimedOut,
-        4 => Outcome::NotStarted(r.bytes()?),
-        _ => return Err(r.bad("outcome")),
-    })
+impl Outcome {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Outcome::Exited(status) => {
+                out.push(1);
+                out.extend_from_slice(&status.to_le_bytes());
+            }
+            Outcome::Signalled(signal) => {
+                out.push(2);
+                out.extend_from_slice(&signal.to_le_bytes());
+            }
+            Outcome::TimedOut => out.push(3),
+            Outcome::NotStarted(reason) => {
+                out.push(4);
+                put_bytes(out, reason);
+            }
+        }
+    }
+
+    pub(super) fn take(r: &mut Reader<'_>) -> Result<Self, ProtocolError> {
+        Ok(match r.u8()? {
+            1 => Outcome::Exited(r.u32()?),
+            2 => Outcome::Signalled(r.u32()?),
+            3 => Outcome::TimedOut,
+            4 => Outcome::NotStarted(r.bytes()?),
+            _ => return Err(r.bad("outcome")),
+        })
+    }
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compile;
 mod frame;
 mod message;
 mod wire;
@@ -22,11 +23,11 @@ pub use message::{
 use std::fmt;
 
 /// The version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// In an agent's executable, so that a host can tell its version without running it: many are for
 /// processors that the host has not. The version follows, in decimal digits, and a semicolon.
-pub const AGENT_MARK: &str = "outcrop-agent speaks control protocol 2;";
+pub const AGENT_MARK: &str = "outcrop-agent speaks control protocol 3;";
 
 /// The version of the protocol that an agent's executable speaks; `None` where it says nothing.
 pub fn version_of_agent(executable: &[u8]) -> Option<u32> {
@@ -40,6 +41,10 @@ pub fn version_of_agent(executable: &[u8]) -> Option<u32> {
 
 /// The name of the virtio-serial port.
 pub const PORT_NAME: &str = "outcrop.control";
+
+/// The name of the virtio-serial port of compilers' calls, and of the socket (in the abstract
+/// namespace of addresses) at which the agent takes them.
+pub const COMPILE_PORT_NAME: &str = "outcrop.compile";
 
 /// First field of both hellos.
 pub const MAGIC: [u8; 8] = *b"OUTCROP\0";
