@@ -26,13 +26,18 @@ fn packages_are_the_same_whoever_compiles() {
     if !guests_can_run() {
         return;
     }
+    // The host's own processor is faster than an emulated one that does nothing else.
+    let ways = match guest_arch().as_str() {
+        "x86_64" => ["distcc", "host"],
+        _ => ["guest", "distcc"],
+    };
     for package in packages() {
         let scratch = Scratch::new();
-        let artifacts = ["guest", "distcc"].map(|compile| {
+        let artifacts = ways.map(|compile| {
             let (definitions, name) = package.define(&scratch);
             let said = build(&definitions, &name, compile);
             let by_host = said.contains("jobs compiled by the host");
-            assert_eq!(by_host, compile == "distcc", "--compile {compile}:\n{said}");
+            assert_eq!(by_host, compile != "guest", "--compile {compile}:\n{said}");
             format!("artifact:{name}")
         });
         let objects = run(outcrop().args(["ls", "-R", &artifacts[0]])).ok().stdout;

@@ -1,17 +1,21 @@
 //! A sysroot served to one guest, over virtiofs or through a mount for QEMU's 9p server, and no longer
 //! served before it is captured.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::Arc;
 
-use outcrop_fs::filesystem::Creation;
+use outcrop_fs::filesystem::{Creation, Filesystem};
 use outcrop_fs::layer::Layer;
 use outcrop_fs::node::Ino;
 use outcrop_fs::sysroot::{Options, Policy, Sysroot, Zone};
 use outcrop_fs::transport::{Caching, Mount, MountOptions, VirtiofsServer};
-use outcrop_fs::view::MappedView;
+use outcrop_fs::view::{GuestView, HostView, LoaderView, MappedView, SharedTree};
 
 use super::error::{BuildError, Result};
+use crate::compile::calls::{CallServer, Places, answer_changes};
 use crate::guest::{Root, SecurityModel, Transport};
 use crate::store::{Reserve, RunDirectory, Store};
 
@@ -20,9 +24,18 @@ pub struct GuestTree {
     pub sysroot: Arc<Sysroot>,
     // Dropped in this order: a directory with a mount in it cannot be removed.
     service: Option<Service>,
+    host_view: Option<HostService>,
     /// For keeping the tree when the build has filled the disk; nothing where there was no room.
     reserve: Option<Reserve>,
     run: RunDirectory,
+}
+
+/// The mount of the host view, and who serves calls in it.
+struct HostService {
+    process: Child,
+    mount: Mount,
+    compilers: Mount,
+    tree: Arc<SharedTree>,
 }
 
 enum Service {
@@ -52,7 +65,7 @@ impl GuestTree {
             None => Sysroot::new(layers, options)?,
         };
         let reserve = Reserve::new(run.path()).ok();
-        Ok(GuestTree { sysroot: Arc::new(sysroot), service: None, reserve, run })
+        Ok(GuestTree { sysroot: Arc::new(sysroot), service: None, host_view: None, reserve, run })
     }
 
     /// Gives the room back that was set aside for what must be written at the end.
@@ -78,8 +91,12 @@ impl GuestTree {
         match transport {
             Transport::Virtiofs => {
                 let socket = self.run.path().join("virtiofs.socket");
-                let tree = self.sysroot.clone();
-                let caching = Caching::of_tree(tree.is_live());
+                let (tree, caching): (Arc<dyn Filesystem>, _) = match &self.host_view {
+                    Some(service) => {
+                        (Arc::new(GuestView::new(service.tree.clone())), Caching::asked_anew())
+                    }
+                    None => (self.sysroot.clone(), Caching::of_tree(self.sysroot.is_live())),
+                };
                 let server = VirtiofsServer::start(tree, &socket, caching)?;
                 self.service = Some(Service::Virtiofs(server));
                 Ok(Root::Virtiofs { socket })
@@ -89,6 +106,40 @@ impl GuestTree {
                 Ok(Root::NineP { export, security_model: SecurityModel::MappedXattr })
             }
         }
+    }
+
+    /// Mounts the host view for compilers that `start` then serves there.
+    pub fn serve_calls(
+        &mut self,
+        compilers: LoaderView,
+        start: impl FnOnce(&Places<'_>) -> io::Result<CallServer>,
+    ) -> Result<OwnedFd> {
+        let directory = self.run.path();
+        let (mountpoint, tools) = (directory.join("view"), directory.join("tools"));
+        let fault =
+            |source| outcrop_fs::Error::host("cannot serve compilers in", &mountpoint, source);
+        std::fs::create_dir(&mountpoint).map_err(fault)?;
+        std::fs::create_dir(&tools).map_err(fault)?;
+        let options = MountOptions { caching: Caching::immutable(), ..MountOptions::default() };
+        let compilers = Mount::start(Arc::new(compilers), &tools, &options)?;
+        let tree = SharedTree::new(self.sysroot.clone());
+        let view = HostView::new(tree.clone(), 0, 0);
+        let options = MountOptions { caching: Caching::announced(), ..MountOptions::default() };
+        let mount = Mount::start(Arc::new(view), &mountpoint, &options)?;
+        tree.announce_to(mount.announcer());
+        let CallServer { process, port, changes } =
+            start(&Places { view: &mountpoint, tools: &tools, directory }).map_err(fault)?;
+        let asked = tree.clone();
+        std::thread::Builder::new()
+            .name("changes".to_owned())
+            .spawn(move || {
+                if let Err(error) = answer_changes(changes, &asked) {
+                    log::debug!("the server of compilers' calls asks no longer: {error}");
+                }
+            })
+            .map_err(fault)?;
+        self.host_view = Some(HostService { process, mount, compilers, tree });
+        Ok(port)
     }
 
     /// Mounts the mapped view for QEMU; returns the mount point.
@@ -113,6 +164,13 @@ impl GuestTree {
     /// Ends the service. Afterwards nothing changes the tree any more, and a mount has written back
     /// what the host's kernel still held.
     pub fn end_service(&mut self) -> Result<()> {
+        if let Some(HostService { mut process, mount, compilers, tree }) = self.host_view.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+            mount.unmount()?;
+            compilers.unmount()?;
+            tree.host_has_gone();
+        }
         match self.service.take() {
             Some(Service::Mount(mount)) => drop(mount.unmount()?),
             Some(Service::Virtiofs(server)) => server.stop(),

@@ -12,7 +12,8 @@ use super::error::{BuildError, Result};
 use super::event::{Event, Observer};
 use super::hidden::Told;
 use super::tree::GuestTree;
-use crate::compile::CompileService;
+use crate::compile::Outside;
+use crate::compile::calls::Places;
 use crate::guest::{Accelerator, GuestOptions, Transport};
 use crate::kit::Kit;
 use crate::store::{Artifact, Key, Store};
@@ -28,7 +29,7 @@ pub struct Workshop {
     pub agent: std::path::PathBuf,
     pub accelerator: Accelerator,
     /// Absent where the host cannot compile for the kit.
-    pub compile: Option<CompileService>,
+    pub compile: Option<Outside>,
     pub observer: Arc<dyn Observer>,
     /// Parallelism of a build step (`MAKEFLAGS`).
     pub jobs: u32,
@@ -55,7 +56,7 @@ impl Workshop {
         kit: Kit,
         agent: std::path::PathBuf,
         accelerator: Accelerator,
-        compile: Option<CompileService>,
+        compile: Option<Outside>,
         observer: Arc<dyn Observer>,
     ) -> Self {
         // The guest has one processor, but a compile waits for the host most of the time.
@@ -137,6 +138,10 @@ impl Workshop {
     pub async fn stack(&self, artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
         let base = self.base().await?;
         let mut layers = base.layers.clone();
+        if let Some(Outside::InView(toolchain)) = &self.compile {
+            let fault = |source| outcrop_fs::Error::host("cannot read", &self.agent, source);
+            layers.push(toolchain.callers(std::fs::read(&self.agent).map_err(fault)?)?);
+        }
         for artifact in artifacts {
             layers.extend(fold_through_links(open_artifact(artifact)?, &base.links)?);
         }
@@ -145,6 +150,15 @@ impl Workshop {
 
     /// Serves a tree to a guest whose root it becomes; `compile`: with the compile service.
     pub fn guest_options(&self, tree: &mut GuestTree, compile: bool) -> Result<GuestOptions> {
+        let outside = self.compile.as_ref().filter(|_| compile);
+        // This very program, also where another one has taken its name since it started.
+        let program = format!("/proc/{}/exe", std::process::id());
+        let mut calls = None;
+        if let Some(Outside::InView(toolchain)) = outside {
+            let layers = self.base.get().map(|base| base.layers.clone()).unwrap_or_default();
+            let start = |places: &Places<'_>| toolchain.serve(program.as_ref(), places);
+            calls = Some(Arc::new(tree.serve_calls(toolchain.view(layers)?, start)?));
+        }
         let root = tree.serve(self.transport)?;
         let run = tree.run_directory();
         let initramfs = self.kit.initramfs_for(&self.agent)?;
@@ -154,12 +168,15 @@ impl Workshop {
         options.accelerator = self.accelerator;
         options.root = root;
         options.console_log = Some(run.join("console.log"));
-        if let (Some(service), true) = (&self.compile, compile) {
+        if calls.is_some() {
+            options.calls = calls;
+            // Compilers on the host see what lies there only if it is part of the tree.
+            options.temporary.retain(|(path, _)| path != "/tmp");
+        }
+        if let Some(Outside::Distcc(service)) = outside {
             let fault =
                 |source| outcrop_fs::Error::host("cannot prepare compiling in", run, source);
             let settings = service.prepare(run).map_err(fault)?;
-            // This very program, also where another one has taken its name since it started.
-            let program = format!("/proc/{}/exe", std::process::id());
             options.compile = Some(service.forward(program.as_ref(), &settings));
         }
         Ok(options)

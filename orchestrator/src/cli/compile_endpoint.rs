@@ -13,3 +13,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     crate::compile::endpoint::main(&arguments.settings)
 }
+
+pub fn run_calls(arguments: &Arguments) -> ExitCode {
+    crate::compile::calls::main(&arguments.settings)
+}

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use outcrop_fs::transport::fusermount;
 
 use crate::compile::CompileService;
+use crate::compile::calls::can_confine;
+use crate::compile::calls::toolchain::Toolchain;
 use crate::export::find_program;
 use crate::guest::{Accelerator, GuestError, check_machine};
 use crate::kit::{Architecture, Kit, Kits, find_agent};
@@ -185,6 +187,16 @@ fn compilers(kit: &Kit) -> Vec<Finding> {
         Err(error) => (Err(error.to_string()), None),
     };
     let mut findings = vec![Finding::new("the host compiles for guests", Need::May, c, REMEDY)];
+    if Toolchain::of(kit).is_some() {
+        let program = format!("/proc/{}/exe", std::process::id());
+        findings.push(Finding::new(
+            "the kit's compilers run in guests' views (--compile host)",
+            Need::May,
+            can_confine(program.as_ref()),
+            "allow user namespaces to ordinary users: sysctl kernel.unprivileged_userns_clone=1, \
+             and kernel.apparmor_restrict_unprivileged_userns=0 where there is such a setting",
+        ));
+    }
     if let Some(missing) = cxx {
         let what = "the host compiles C++ for guests";
         findings.push(Finding::new(what, Need::May, Err(missing), REMEDY));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::build::event::Observer;
 use crate::build::workshop::Workshop;
-use crate::compile::{CompileChoice, CompileService, Server, Unavailable};
+use crate::compile::calls::can_confine;
+use crate::compile::calls::toolchain::Toolchain;
+use crate::compile::{CompileChoice, CompileService, Outside, Server, Unavailable};
 use crate::config::Config;
 use crate::guest::{
     Accelerator, GuestError, GuestOptions, KvmVerdict, Transport, TransportChoice, check_machine,
@@ -114,6 +116,25 @@ fn compiles<S>(
     }
 }
 
+/// The kit's own compilers, to be run by this host in guests' views.
+fn in_view(kit: &Kit, transport: Transport) -> CommandResult<Toolchain> {
+    let why = match (Toolchain::of(kit), transport) {
+        (None, _) => {
+            format!("the compilers of {} are no programs for this machine", kit.architecture().name)
+        }
+        (Some(_), Transport::NineP) => "it needs virtiofs".to_owned(),
+        (Some(toolchain), Transport::Virtiofs) => {
+            let program = format!("/proc/{}/exe", std::process::id());
+            match can_confine(program.as_ref()) {
+                Ok(()) => return Ok(toolchain),
+                Err(why) => why,
+            }
+        }
+    };
+    Err(CommandError::host(format!("the host cannot compile in guests' views: {why}"))
+        .hint("--compile distcc has the host compile what guests preprocess, some times slower"))
+}
+
 /// Everything that builds of a kit share.
 pub async fn workshop(
     context: &Context,
@@ -126,7 +147,9 @@ pub async fn workshop(
     let agent = find_agent(&kit.architecture().name)?;
     let verdict = accelerator(context, &kit).await?;
     let mut notices = Vec::new();
-    let (compile, compile_notice) = compiles(wishes.compile, || {
+    let (transport, notice) = transport(&kit, wishes.transport).await?;
+    notices.extend(notice);
+    let by_distcc = || {
         let mut service = CompileService::probe(&kit)?;
         if let Some(why) = service.without_cxx() {
             if wishes.compile.needs_host() {
@@ -138,12 +161,17 @@ pub async fn workshop(
         notices.extend(service.use_servers(wishes.servers, locks)?);
         service.guests_help = wishes.compile != CompileChoice::DistccOnly;
         Ok(service)
-    })?;
+    };
+    let (compile, compile_notice) = match wishes.compile {
+        CompileChoice::Host => (Some(Outside::InView(in_view(&kit, transport)?)), None),
+        choice => {
+            let (service, notice) = compiles(choice, by_distcc)?;
+            (service.map(Outside::Distcc), notice)
+        }
+    };
     if verdict.accelerator == Accelerator::Tcg {
         notices.push(format!("guests are emulated (TCG): {}", verdict.reason));
     }
-    let (transport, notice) = transport(&kit, wishes.transport).await?;
-    notices.extend(notice);
     notices.extend(compile_notice);
     let mut workshop =
         Workshop::new(context.store.clone(), kit, agent, verdict.accelerator, compile, observer);

@@ -88,6 +88,8 @@ enum Command {
     Man(man::Arguments),
     #[command(hide = true)]
     CompileEndpoint(compile_endpoint::Arguments),
+    #[command(hide = true)]
+    CompileCalls(compile_endpoint::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -98,6 +100,9 @@ pub fn main() -> ExitCode {
     };
     if let Command::CompileEndpoint(arguments) = &arguments.command {
         return compile_endpoint::run(arguments);
+    }
+    if let Command::CompileCalls(arguments) = &arguments.command {
+        return compile_endpoint::run_calls(arguments);
     }
     start_logging(arguments.verbose);
     raise_file_limit();
@@ -153,7 +158,7 @@ fn run(command: Command) -> CommandResult {
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
         // Served before this: it has no errors for people.
-        Command::CompileEndpoint(_) => Ok(()),
+        Command::CompileEndpoint(_) | Command::CompileCalls(_) => Ok(()),
     }
 }
 

@@ -14,6 +14,8 @@ pub enum CompileChoice {
     Distcc,
     /// as distcc, and a job that the host refuses fails
     DistccOnly,
+    /// the kit's compilers, run by the host in the guest's own view
+    Host,
     /// guests by themselves
     Guest,
 }
@@ -21,6 +23,6 @@ pub enum CompileChoice {
 impl CompileChoice {
     /// Whether nothing is to be built without the host's compilers.
     pub fn needs_host(self) -> bool {
-        matches!(self, CompileChoice::Distcc | CompileChoice::DistccOnly)
+        matches!(self, CompileChoice::Distcc | CompileChoice::DistccOnly | CompileChoice::Host)
     }
 }

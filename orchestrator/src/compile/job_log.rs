@@ -31,8 +31,14 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
-    /// Appends the record. Lines of several endpoints do not mix: each is one write.
+    /// Appends the record.
     pub fn append(&self, log: &Path) -> io::Result<()> {
+        self.append_to(&mut OpenOptions::new().create(true).append(true).open(log)?)
+    }
+
+    /// The same to a log that is open for appending. Lines of several writers do not mix: each is one
+    /// write.
+    pub fn append_to(&self, log: &mut File) -> io::Result<()> {
         let mut record = self.clone();
         if let Some(message) = &mut record.refused {
             let end = (0..=LONGEST_MESSAGE.min(message.len()))
@@ -42,7 +48,7 @@ impl JobRecord {
         }
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
-        OpenOptions::new().create(true).append(true).open(log)?.write_all(&line)
+        log.write_all(&line)
     }
 }
 

@@ -72,6 +72,7 @@ impl BootOptions {
             root: Root::None,
             compile: None,
             control: None,
+            calls: None,
             disk: self.disk.clone(),
             kernel_arguments: words,
         }

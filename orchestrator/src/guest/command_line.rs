@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use outcrop_guest::protocol::PORT_NAME;
+use outcrop_guest::protocol::{COMPILE_PORT_NAME, PORT_NAME};
 
 use super::recipe::{Accelerator, QemuRecipe};
 
@@ -79,6 +79,8 @@ pub struct MachineOptions {
     pub compile: Option<CompileForward>,
     /// The descriptor of the control channel, which QEMU inherits.
     pub control: Option<i32>,
+    /// The descriptor of compilers' calls, as the control channel's.
+    pub calls: Option<i32>,
     pub disk: Option<Disk>,
     /// More words for the kernel's command line, after the recipe's.
     pub kernel_arguments: Vec<String>,
@@ -91,6 +93,9 @@ pub fn command_line(recipe: &QemuRecipe, options: &MachineOptions) -> Vec<OsStri
     line.kernel(recipe, options);
     if let Some(descriptor) = options.control {
         line.control(descriptor);
+    }
+    if let Some(descriptor) = options.calls {
+        line.calls(descriptor);
     }
     match &options.root {
         Root::NineP { export, security_model } => {
@@ -192,6 +197,11 @@ impl Line {
         self.add("-chardev", format!("socket,id=control,fd={descriptor}"));
         self.add("-device", format!("virtio-serial-{}", self.suffix));
         self.add("-device", format!("virtserialport,chardev=control,name={PORT_NAME}"));
+    }
+
+    fn calls(&mut self, descriptor: i32) {
+        self.add("-chardev", format!("socket,id=calls,fd={descriptor}"));
+        self.add("-device", format!("virtserialport,chardev=calls,name={COMPILE_PORT_NAME}"));
     }
 
     fn nine_p(&mut self, export: &OsStr, model: SecurityModel) {
@@ -297,6 +307,7 @@ mod tests {
             root: Root::None,
             compile: None,
             control: Some(7),
+            calls: None,
             disk: None,
             kernel_arguments: Vec::new(),
         }

@@ -29,6 +29,8 @@ pub(super) async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(no_channel)?;
     ours.set_nonblocking(true).map_err(no_channel)?;
     let stream = UnixStream::from_std(ours).map_err(no_channel)?;
+    let calls = options.calls.as_ref().map(|calls| calls.try_clone());
+    let calls = calls.transpose().map_err(no_channel)?;
     let machine = MachineOptions {
         kernel: absolute(&options.kernel)?,
         initramfs: Some(absolute(&options.initramfs)?),
@@ -37,6 +39,7 @@ pub(super) async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
         root,
         compile: options.compile.clone(),
         control: Some(std::os::fd::AsRawFd::as_raw_fd(&theirs)),
+        calls: calls.as_ref().map(std::os::fd::AsRawFd::as_raw_fd),
         disk: None,
         kernel_arguments: Vec::new(),
     };
@@ -46,6 +49,9 @@ pub(super) async fn launch(options: &GuestOptions) -> Result<Link, GuestError> {
         qemu.command().current_dir(directory);
     }
     qemu.inherit(theirs.into());
+    if let Some(calls) = calls {
+        qemu.inherit(calls);
+    }
     if let Some(log) = &options.console_log {
         qemu.log_to(log);
     }

@@ -61,6 +61,8 @@ pub struct GuestOptions {
     /// Paths of the sysroot that are a fresh tmpfs, and its options.
     pub temporary: Vec<(String, String)>,
     pub compile: Option<CompileForward>,
+    /// The host's end of compilers' calls: a socket that QEMU inherits.
+    pub calls: Option<std::sync::Arc<std::os::fd::OwnedFd>>,
     pub host_name: String,
     /// Gets everything that the guest's console and QEMU print.
     pub console_log: Option<PathBuf>,
@@ -87,6 +89,7 @@ impl GuestOptions {
                 ("/run".into(), "mode=0755".into()),
             ],
             compile: None,
+            calls: None,
             host_name: "outcrop".into(),
             console_log: None,
             limits: Limits::default(),
