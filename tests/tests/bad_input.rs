@@ -155,8 +155,9 @@ fn kits_that_cannot_be_made() {
     };
     run(&mut create("armv8l46"))
         .fails(2)
-        .says("known are: armv5l, armv7lhf, armv8l64, ")
+        .says("there are kits for: armv5l, armv7lhf, armv8l64, ")
         .says("did you mean `armv8l64`?");
+    run(outcrop().args(["doctor", "--arch", "armv8l46"])).fails(2).says("did you mean `armv8l64`?");
     // An archive that is not there, as a Debian archive of this machine.
     let gone = scratch.join("gone/debian");
     let sources = format!(

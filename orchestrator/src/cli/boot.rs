@@ -28,9 +28,10 @@ use super::tree;
 ///
 /// The kernel is the kit's. An image is recognised by its content: squashfs, ext4, or a cpio
 /// archive, which becomes the initramfs. What the system writes is thrown away. At an interactive
-/// console Ctrl-] ends the machine.
+/// console Ctrl-] ends the machine. An image does not say what it is for: `--arch` does, where it is
+/// for another machine than this one.
 ///
-/// Example: outcrop boot minimal.squashfs --command 'uname -a'
+/// Example: outcrop boot minimal.squashfs --arch armv8l64 --command 'uname -a'
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
@@ -95,7 +96,18 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             }
             Some(command) => scripted(&options, command, limit, arguments.console).await,
         }
+        .map_err(|error| of_other_machine(error, arch))
     })
+}
+
+/// What the agent and the kernel say where a program is for another processor (ENOEXEC).
+const OTHER_MACHINE: [&str; 2] = ["Exec format error", "(error -8)"];
+
+fn of_other_machine(error: CommandError, arch: &str) -> CommandError {
+    if !OTHER_MACHINE.iter().any(|said| error.message.contains(said)) {
+        return error;
+    }
+    error.hint(format!("it was booted as one for {arch}; `--arch` says what it is for"))
 }
 
 /// Whoever meant an image is told first that there is none, whatever the definitions are like.

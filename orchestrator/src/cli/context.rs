@@ -95,7 +95,7 @@ pub struct DefinitionsArguments {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub definitions: PathBuf,
 
-    /// Baserock name of the architecture; a system names its own
+    /// Baserock name of the architecture; without it what a system names, else this machine's
     #[arg(long)]
     pub arch: Option<String>,
 

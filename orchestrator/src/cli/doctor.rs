@@ -58,8 +58,9 @@ impl Finding {
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
+    let architecture = Architecture::by_name(&arguments.arch)?;
     let mut findings = host();
-    findings.extend(for_building(arguments));
+    findings.extend(for_building(&architecture));
     let mut missing = 0;
     for finding in &findings {
         if finding.problem.is_some() && finding.need == Need::Must {
@@ -113,19 +114,7 @@ fn host() -> Vec<Finding> {
     ]
 }
 
-fn for_building(arguments: &Arguments) -> Vec<Finding> {
-    let architecture = match Architecture::by_name(&arguments.arch) {
-        Ok(architecture) => architecture,
-        Err(error) => {
-            let error = CommandError::from(error);
-            return vec![Finding::new(
-                format!("architecture {}", arguments.arch),
-                Need::Must,
-                Err(error.message),
-                error.hint.as_deref().unwrap_or("choose another one"),
-            )];
-        }
-    };
+fn for_building(architecture: &Architecture) -> Vec<Finding> {
     let qemu =
         runtime().and_then(|runtime| match runtime.block_on(check_machine(&architecture.qemu)) {
             Err(GuestError::QemuMissing { .. }) => Err(CommandError::host("not installed")),
@@ -144,11 +133,14 @@ fn for_building(arguments: &Arguments) -> Vec<Finding> {
             "the agent",
             Need::Must,
             agent,
-            &format!("scripts/build {} makes it beside the program", architecture.name),
+            &format!(
+                "scripts/setup {0} && scripts/build {0} makes it beside the program",
+                architecture.name
+            ),
         ),
     ];
     match Context::open() {
-        Ok(context) => findings.extend(with_kit(&context, &arguments.arch, has_agent)),
+        Ok(context) => findings.extend(with_kit(&context, &architecture.name, has_agent)),
         Err(error) => findings.push(Finding::new(
             "the store",
             Need::Must,
@@ -218,7 +210,11 @@ fn in_guests(context: &Context, kit: &Kit) -> Vec<Finding> {
         Need::May,
         verdict,
         match kit.architecture().is_native() {
-            true => "guests are emulated without it, which is slower; who may open /dev/kvm has it",
+            true => {
+                "guests are emulated without it, which is slower; who may open /dev/kvm has it, if QEMU can \
+                 use it there (kits/kvm.toml in the store has what it said; without that file it is tried \
+                 again)"
+            }
             false => "guests of another architecture are always emulated",
         },
     );

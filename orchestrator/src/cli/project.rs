@@ -291,9 +291,9 @@ pub fn line_of(event: &SourceEvent<'_>) -> Option<String> {
 fn find_architecture(name: &str) -> CommandResult<Arch> {
     Arch::find(name).ok_or_else(|| {
         let names = Arch::ALL.map(|arch| arch.name);
-        let known = names.join(", ");
+        let kits = Architecture::names().collect::<Vec<_>>().join(", ");
         let error = CommandError::input(format!(
-            "{name} is not the name of an architecture; known are: {known}"
+            "{name} is not the name of an architecture; there are kits for: {kits}"
         ));
         match Architecture::named_by_others(name).or_else(|| nearest(name, names)) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),

@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A kit could not be made, found or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("there is no kit description for architecture {name}; known are: {known}")]
+    #[error("no kit can be made for architecture {name}; there are kits for: {known}")]
     UnknownArchitecture { name: String, known: String },
 
     #[error(
@@ -52,7 +52,7 @@ pub enum Error {
 
     #[error(
         "the configured archives have no packages for {architecture}; name a file with archives \
-         that have them with --sources"
+         that have them with --sources (docs/kits.md shows one)"
     )]
     ForeignArchive { architecture: String },
 
