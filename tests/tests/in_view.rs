@@ -3,11 +3,13 @@
 // A test says what is wrong by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use outcrop_tests::definitions::{fresh_name, tree};
-use outcrop_tests::{Scratch, guests_can_run, outcrop, processes_with, run, wait_until};
+use outcrop_tests::{
+    Scratch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
+};
 use serde_json::Value;
 
 /// `both OUTPUT ARGUMENT...`: a compiler's call by the host, and the same by the guest's own compiler.
@@ -196,6 +198,36 @@ fn a_guest_gets_compilers_and_nothing_else_of_the_host() {
     wait_until("no compiler is left", Duration::from_secs(10), || {
         processes_with("/dev/parts/").is_empty()
     });
+}
+
+#[test]
+fn whatever_ends_a_build_nothing_of_it_is_left() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let run_directory = shared_store().join("run").display().to_string();
+    for signal in ["-INT", "-KILL"] {
+        let name = fresh_name("in-view");
+        let definitions = tree(&scratch, &[(&name, &[], "sleep 1000")]);
+        let events = scratch.join(&name);
+        let mut command: Command = outcrop();
+        command.args(["build", &name, "--compile", "host", "--transport", "virtiofs"]);
+        command.arg("--definitions").arg(&definitions).arg("--events").arg(&events);
+        let mut build = command.stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the guest is at work", Duration::from_secs(120), || {
+            std::fs::read_to_string(&events).is_ok_and(|text| text.contains("\"guest-ready\""))
+        });
+        assert!(!processes_with("compile-calls").is_empty());
+        run(Command::new("kill").args([signal, &build.id().to_string()])).ok();
+        build.wait().unwrap();
+        wait_until("the end of the server", Duration::from_secs(20), || {
+            processes_with("compile-calls").is_empty()
+        });
+        run(outcrop().args(["kit", "list"])).ok();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&run_directory), "after {signal}: {mounts}");
+    }
 }
 
 #[test]

@@ -37,3 +37,4 @@ pub use log::log_title;
 pub use report::StepReport;
 pub use run::{Failure, Outcome, RunOptions, run};
 pub use system::{SystemChunk, SystemJob};
+pub use tree::MOUNT_POINTS;

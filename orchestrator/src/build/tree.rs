@@ -19,6 +19,12 @@ use crate::compile::calls::{CallServer, Places, answer_changes};
 use crate::guest::{Root, SecurityModel, Transport};
 use crate::store::{Reserve, RunDirectory, Store};
 
+/// Where things are mounted in a guest's directory.
+pub const MOUNT_POINTS: [&str; 3] = [MAPPED_VIEW, HOST_VIEW, COMPILERS];
+const MAPPED_VIEW: &str = "mnt";
+const HOST_VIEW: &str = "view";
+const COMPILERS: &str = "tools";
+
 /// A writable sysroot and the way by which a guest reaches it.
 pub struct GuestTree {
     pub sysroot: Arc<Sysroot>,
@@ -115,7 +121,7 @@ impl GuestTree {
         start: impl FnOnce(&Places<'_>) -> io::Result<CallServer>,
     ) -> Result<OwnedFd> {
         let directory = self.run.path();
-        let (mountpoint, tools) = (directory.join("view"), directory.join("tools"));
+        let (mountpoint, tools) = (directory.join(HOST_VIEW), directory.join(COMPILERS));
         let fault =
             |source| outcrop_fs::Error::host("cannot serve compilers in", &mountpoint, source);
         std::fs::create_dir(&mountpoint).map_err(fault)?;
@@ -144,7 +150,7 @@ impl GuestTree {
 
     /// Mounts the mapped view for QEMU; returns the mount point.
     fn mount(&mut self) -> Result<PathBuf> {
-        let mountpoint = self.run.path().join("mnt");
+        let mountpoint = self.run.path().join(MAPPED_VIEW);
         std::fs::create_dir(&mountpoint).map_err(|source| {
             BuildError::FileSystem(outcrop_fs::Error::host(
                 "cannot create",

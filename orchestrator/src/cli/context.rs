@@ -9,6 +9,7 @@ use crate::store::{RunDirectory, Store};
 
 use super::error::{CommandError, CommandResult, Exit};
 use super::printable::printable_lines;
+use crate::build::MOUNT_POINTS;
 
 /// The store of this user, with what dead processes left in it cleaned away.
 pub struct Context {
@@ -20,11 +21,12 @@ impl Context {
         let store = Store::open(Store::default_root()?)?;
         // A killed orchestrator leaves its mounts behind; nobody else can still want them.
         let cleaned = store.clean_stale_runs(|directory| {
-            let mountpoint = directory.join("mnt");
-            match outcrop_fs::transport::clean_stale(&mountpoint) {
-                Ok(true) => log::info!("took away the stale mount {}", mountpoint.display()),
-                Ok(false) => {}
-                Err(error) => log::debug!("{error}"),
+            for mountpoint in MOUNT_POINTS.map(|name| directory.join(name)) {
+                match outcrop_fs::transport::clean_stale(&mountpoint) {
+                    Ok(true) => log::info!("took away the stale mount {}", mountpoint.display()),
+                    Ok(false) => {}
+                    Err(error) => log::debug!("{error}"),
+                }
             }
         })?;
         for directory in cleaned {

@@ -33,7 +33,7 @@ const MOST_PENDING: usize = 64 << 20;
 
 /// Bytes of output and messages that are passed on of one job; what follows is cut off, and the job is
 /// told so by a closed pipe.
-const MOST_SAID: u64 = 64 << 20;
+const MOST_SAID: u64 = 1 << 30;
 
 pub struct Job {
     child: Child,
