@@ -14,7 +14,8 @@
 mod guest;
 mod host;
 mod known;
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 mod schedules;
 
 pub use guest::GuestView;

@@ -20,9 +20,12 @@ const CREATION: Creation = Creation { mode: 0o644, uid: 0, gid: 0 };
 struct Kernel {
     tree: Arc<dyn Filesystem>,
     locks: [RwLock<()>; 4],
-    names: RwLock<HashMap<(Ino, Vec<u8>), Option<Ino>>>,
+    names: RwLock<HashMap<Name, Option<Ino>>>,
     nodes: RwLock<Nodes>,
 }
+
+/// In a directory.
+type Name = (Ino, Vec<u8>);
 
 #[derive(Default)]
 struct Nodes {
@@ -75,7 +78,7 @@ impl Kernel {
         }
     }
 
-    fn look_up(&self, place: (Ino, Vec<u8>)) -> Option<Ino> {
+    fn look_up(&self, place: Name) -> Option<Ino> {
         let (asked, version) = (self.nodes.read().version, self.tree.version());
         let found = self.tree.lookup(place.0, &place.1).ok();
         let lasts = self.tree.version() == version;
