@@ -31,13 +31,9 @@ impl GuestView {
         self.0.announce_node(ino);
     }
 
-    fn known_at(&self, place: &Place) -> Option<Ino> {
-        self.0.known.read().at(place)
-    }
-
     /// Takes a name away by `remove`.
     fn without(&self, place: Place, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.known_at(&place);
+        let before = self.0.known_at(&place);
         remove()?;
         self.0.announce_names(std::slice::from_ref(&place));
         self.0.known.write().removed(&place, before);
@@ -173,7 +169,7 @@ impl Filesystem for GuestView {
         how: Rename,
     ) -> Result<()> {
         let (from, to) = (place(parent, name), place(new_parent, new_name));
-        let before = [self.known_at(&from), self.known_at(&to)];
+        let before = [self.0.known_at(&from), self.0.known_at(&to)];
         self.0.tree.rename(parent, name, new_parent, new_name, how)?;
         let places = [from, to];
         self.0.announce_names(&places);

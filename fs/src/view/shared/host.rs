@@ -51,13 +51,9 @@ impl HostView {
         made
     }
 
-    fn known_at(&self, place: &Place) -> Option<Ino> {
-        self.shared.known.read().at(place)
-    }
-
     /// Takes a name away by `remove`.
     fn without(&self, place: &Place, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.known_at(place);
+        let before = self.shared.known_at(place);
         remove()?;
         let mut known = self.shared.known.write();
         // One that has other names has fewer links now.
@@ -209,7 +205,7 @@ impl Filesystem for HostView {
         how: Rename,
     ) -> Result<()> {
         let (from, to) = (place(parent, name), place(new_parent, new_name));
-        let before = [self.known_at(&from), self.known_at(&to)];
+        let before = [self.shared.known_at(&from), self.shared.known_at(&to)];
         self.shared.tree.rename(parent, name, new_parent, new_name, how)?;
         let mut known = self.shared.known.write();
         // What was replaced may have other names, and has fewer links now.

@@ -91,6 +91,10 @@ impl SharedTree {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
+    fn known_at(&self, place: &Place) -> Option<Ino> {
+        self.known.read().at(place)
+    }
+
     fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
     }

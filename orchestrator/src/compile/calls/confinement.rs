@@ -13,7 +13,8 @@ use rustix::mount::{
 use rustix::process::{Signal, pivot_root, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, set_no_new_privs, unshare_unsafe};
 
-use super::{Settings, toolchain};
+use super::Settings;
+use super::toolchain::{LOADER, PARTS, PLACE, Toolchain};
 
 /// Devices of the host that a job may use.
 const DEVICES: [&str; 2] = ["null", "zero"];
@@ -45,7 +46,7 @@ pub fn enter(settings: &Settings) -> io::Result<()> {
     let tools = devices.join("kit");
     fs::create_dir(&tools)?;
     mount_bind(&settings.tools, &tools)?;
-    lay_out_tools(&devices, settings)?;
+    lay_out_tools(&devices, &settings.toolchain)?;
     fs::DirBuilder::new().mode(0o700).create(view.join(TEMPORARY))?;
     std::env::set_current_dir(view)?;
     pivot_root(".", ".")?;
@@ -85,18 +86,18 @@ fn isolate() -> io::Result<()> {
 }
 
 /// What programs of the compilers' own tree go by, beside the devices.
-fn lay_out_tools(devices: &Path, settings: &Settings) -> io::Result<()> {
+fn lay_out_tools(devices: &Path, toolchain: &Toolchain) -> io::Result<()> {
     let inside = |path: &Path| {
         let relative = path.strip_prefix("/").unwrap_or(path);
-        Path::new(toolchain::PLACE).join(relative)
+        Path::new(PLACE).join(relative)
     };
     let here = |path: &str| devices.join(path.strip_prefix("/dev/").unwrap_or(path));
-    symlink(inside(&settings.loader), here(toolchain::LOADER))?;
-    let libraries = settings.libraries.file_name().unwrap_or_default();
-    symlink(inside(&settings.libraries), devices.join(libraries))?;
-    let parts = here(toolchain::PARTS);
+    symlink(inside(&toolchain.loader), here(LOADER))?;
+    let libraries = toolchain.libraries.file_name().unwrap_or_default();
+    symlink(inside(&toolchain.libraries), devices.join(libraries))?;
+    let parts = here(PARTS);
     fs::create_dir(&parts)?;
-    for (name, path) in &settings.parts {
+    for (name, path) in &toolchain.parts {
         symlink(inside(path), parts.join(name))?;
     }
     Ok(())

@@ -22,9 +22,10 @@ use rustix::process::{
 use seccompiler::BpfProgram;
 
 use super::confinement::TEMPORARY;
-use super::{syscalls, toolchain};
+use super::toolchain;
 use crate::compile::endpoint::Limits;
 use crate::compile::job_log::{HOST, JobRecord};
+use crate::process::usage;
 
 const PIECE: usize = 32 * 1024;
 
@@ -55,7 +56,12 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn start(call: &Call, program: &Path, limits: &Limits) -> io::Result<Job> {
+    pub fn start(
+        call: &Call,
+        program: &Path,
+        limits: &Limits,
+        filter: &BpfProgram,
+    ) -> io::Result<Job> {
         let mut command = Command::new(program);
         let (first, rest) = call.arguments.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         // As from where it was installed: it computes the places of its parts from its own name.
@@ -74,8 +80,7 @@ impl Job {
         command.env("TMPDIR", Path::new("/").join(TEMPORARY));
         let input = if call.reads_input { Stdio::piped() } else { Stdio::null() };
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let filter = syscalls::filter().map_err(io::Error::other)?;
-        limit(&mut command, call.umask, limits.clone(), filter);
+        limit(&mut command, call.umask, limits.clone(), filter.clone());
         let mut child = command.spawn()?;
         let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let file = |fd: OwnedFd| -> io::Result<File> {
@@ -188,9 +193,10 @@ impl Job {
 
     /// How it ended, once it has.
     pub fn outcome(&mut self) -> io::Result<Option<Outcome>> {
-        let before = time_of_children();
+        let before = usage::used_by_us().unwrap_or_default();
         let Some(status) = self.child.try_wait()? else { return Ok(None) };
-        self.cpu_seconds = time_of_children() - before;
+        // The child is among those that have ended now.
+        self.cpu_seconds = usage::used_by_us().unwrap_or_default() - before;
         let number = |value: i32| u32::try_from(value).unwrap_or(0);
         Ok(Some(match (status.code(), status.signal()) {
             _ if self.timed_out => Outcome::TimedOut,
@@ -224,19 +230,6 @@ impl Drop for Job {
         self.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Seconds of a processor of all jobs that have ended.
-fn time_of_children() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    #[allow(unsafe_code)]
-    // SAFETY: the kernel fills the structure, which is valid with zeros, too.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 fn limit(command: &mut Command, mask: u32, limits: Limits, filter: BpfProgram) {

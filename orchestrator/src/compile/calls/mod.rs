@@ -13,7 +13,6 @@ mod server;
 mod syscalls;
 pub mod toolchain;
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -23,6 +22,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use outcrop_fs::view::{Changes, SharedTree, What};
 use outcrop_guest::protocol::compile::{Answer, Change};
 use serde::{Deserialize, Serialize};
+
+use toolchain::Toolchain;
 
 use super::endpoint::Limits;
 
@@ -34,14 +35,7 @@ pub struct Settings {
     pub view: PathBuf,
     /// Where the compilers' own tree is mounted.
     pub tools: PathBuf,
-    /// The compilers' names that a guest may call, and where in their own tree the programs are.
-    pub programs: BTreeMap<String, PathBuf>,
-    /// Programs that compilers start, in their own tree, by the names that they call them.
-    pub parts: BTreeMap<String, PathBuf>,
-    /// In their own tree, absolute.
-    pub loader: PathBuf,
-    /// Where programs of that tree look for libraries ([`toolchain::LIBRARIES`]), in the tree.
-    pub libraries: PathBuf,
+    pub toolchain: Toolchain,
     pub limits: Limits,
     /// Jobs at once; others wait.
     pub slots: usize,

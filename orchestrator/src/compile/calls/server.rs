@@ -10,10 +10,12 @@ use std::time::Instant;
 use outcrop_guest::protocol::compile::{Answer, Call, Request};
 use outcrop_guest::protocol::{Deframer, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use seccompiler::BpfProgram;
 
 use super::confinement;
 use super::job::Job;
 use super::refusal;
+use super::syscalls;
 use super::{ASK, Settings};
 use crate::compile::job_log::JobRecord;
 
@@ -30,7 +32,8 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let port = descriptor(io::stdin().as_fd())?;
     let changes = UnixStream::from(descriptor(io::stdout().as_fd())?);
     confinement::enter(&settings).map_err(|e| format!("cannot confine compilers: {e}"))?;
-    let mut server = Server::new(port, changes, log, settings);
+    let filter = syscalls::filter()?;
+    let mut server = Server::new(port, changes, log, filter, settings);
     server.serve().map_err(|e| e.to_string())
 }
 
@@ -39,6 +42,8 @@ struct Server {
     /// Whoever serves the view, and knows what jobs have changed in it.
     changes: UnixStream,
     log: File,
+    /// The system calls of jobs.
+    filter: BpfProgram,
     settings: Settings,
     deframer: Deframer,
     jobs: BTreeMap<u32, Job>,
@@ -46,10 +51,16 @@ struct Server {
 }
 
 impl Server {
-    fn new(port: OwnedFd, changes: UnixStream, log: File, settings: Settings) -> Server {
+    fn new(
+        port: OwnedFd,
+        changes: UnixStream,
+        log: File,
+        filter: BpfProgram,
+        settings: Settings,
+    ) -> Server {
         let (jobs, waiting) = (BTreeMap::new(), VecDeque::new());
         let (port, deframer) = (port.into(), Deframer::default());
-        Server { port, changes, log, settings, deframer, jobs, waiting }
+        Server { port, changes, log, filter, settings, deframer, jobs, waiting }
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -115,9 +126,11 @@ impl Server {
     fn start_waiting(&mut self) -> io::Result<()> {
         while self.jobs.len() < self.settings.slots {
             let Some((id, call)) = self.waiting.pop_front() else { break };
-            let started = refusal::program(&call, &self.settings.programs).and_then(|program| {
-                Job::start(&call, &program, &self.settings.limits).map_err(|e| e.to_string())
-            });
+            let started =
+                refusal::program(&call, &self.settings.toolchain.programs).and_then(|program| {
+                    Job::start(&call, &program, &self.settings.limits, &self.filter)
+                        .map_err(|e| e.to_string())
+                });
             match started {
                 Ok(job) => drop(self.jobs.insert(id, job)),
                 Err(reason) => self.refuse(id, reason)?,
@@ -154,9 +167,7 @@ impl Server {
         }
         Ok(())
     }
-}
 
-impl Server {
     /// The guest is to run it itself.
     fn refuse(&mut self, id: u32, reason: String) -> io::Result<()> {
         let refused = Some(reason.clone());

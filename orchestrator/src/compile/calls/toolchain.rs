@@ -19,6 +19,8 @@ use outcrop_fs::layer::synthetic::{self, SyntheticKind as Kind, SyntheticNode as
 use outcrop_fs::sysroot::{Options, Sysroot};
 use outcrop_fs::view::{LoaderView, Relocation};
 
+use serde::{Deserialize, Serialize};
+
 use super::{COMMAND, CallServer, Places, Settings};
 use crate::compile::endpoint::Limits;
 use crate::compile::service::JOB_LOG;
@@ -42,11 +44,17 @@ const PASSES: [&str; 6] = ["cc1", "cc1plus", "collect2", "lto1", "lto-wrapper", 
 const BINUTILS: [&str; 4] = ["as", "ld", "ld.bfd", "ld.gold"];
 
 /// What can be run of a kit's compilers on this host, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Paths are absolute, in the compilers' own tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Toolchain {
+    /// By the names that a guest may call.
     pub programs: BTreeMap<String, PathBuf>,
+    /// What compilers start, by the names that they call it.
     pub parts: BTreeMap<String, PathBuf>,
     pub loader: PathBuf,
+    /// The directory where the loader looks.
     pub libraries: PathBuf,
     triplet: String,
 }
@@ -105,10 +113,7 @@ impl Toolchain {
         let settings = Settings {
             view: places.view.to_owned(),
             tools: places.tools.to_owned(),
-            programs: self.programs.clone(),
-            parts: self.parts.clone(),
-            loader: self.loader.clone(),
-            libraries: self.libraries.clone(),
+            toolchain: self.clone(),
             limits: Limits::default(),
             slots: SLOTS,
             log: places.directory.join(JOB_LOG),
