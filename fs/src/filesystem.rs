@@ -133,6 +133,13 @@ pub trait Filesystem: Send + Sync {
         0
     }
 
+    /// Whether somebody else has changed this node while the asker knew it: its attributes are then to
+    /// be asked for each time. A kernel that remembers them tells one program the old size together with
+    /// the new time, while it takes in the answer to another one.
+    fn is_restless(&self, _ino: Ino) -> bool {
+        false
+    }
+
     /// One more hold, for an entry that `read_directory` reported with its attributes
     /// (READDIRPLUS).
     fn remember(&self, _ino: Ino) {}

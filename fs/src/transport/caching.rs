@@ -29,10 +29,32 @@ impl Caching {
         Caching { entry_ttl, attr_ttl, keep_cache: true, keep_listings: true, by_time: false }
     }
 
-    /// For a tree that something else changes too, and of which each change is announced
-    /// ([`crate::view::HostView`]). Announcements do not reach listings that are on their way.
-    pub const fn announced() -> Self {
+    /// For a tree that something else changes too, and of which each change is announced to this
+    /// machine's kernel ([`crate::view::HostView`]).
+    pub fn announced() -> Self {
+        Caching::announced_to(rustix::system::uname().release().to_bytes())
+    }
+
+    /// `kernel` is its release, such as `6.12.43+deb13-amd64`. From Linux 6.19 on announcements of names
+    /// do not wait for lookups that are on their way (fs/fuse/dir.c: fuse_reverse_inval_entry), so
+    /// that such a kernel has to ask for names and attributes each time. Nowhere do they reach listings
+    /// that are on their way.
+    fn announced_to(kernel: &[u8]) -> Self {
+        let numbers = std::str::from_utf8(kernel).unwrap_or_default();
+        let mut numbers = numbers.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        let waits = match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (6, 19),
+            _ => false,
+        };
+        if waits { Caching::announced_with_waiting() } else { Caching::announced_without_waiting() }
+    }
+
+    pub(super) const fn announced_with_waiting() -> Self {
         Caching { keep_listings: false, ..Caching::immutable() }
+    }
+
+    pub(super) const fn announced_without_waiting() -> Self {
+        Caching { keep_cache: true, by_time: false, ..Caching::shared() }
     }
 
     /// For a tree that something else changes too, where the kernel is made to ask for what has changed.
@@ -49,5 +71,21 @@ impl Caching {
     pub const fn shared() -> Self {
         let (entry_ttl, attr_ttl) = (Duration::ZERO, Duration::ZERO);
         Caching { entry_ttl, attr_ttl, keep_cache: false, keep_listings: false, by_time: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_remembered_by_kernels_whose_announcements_wait_for_lookups() {
+        for release in ["5.15.0-91-generic", "6.1.0-31-amd64", "6.18.44", "6.18-rc1"] {
+            assert!(!Caching::announced_to(release.as_bytes()).entry_ttl.is_zero(), "{release}");
+        }
+        for release in ["6.19.0", "6.19-rc1", "7.0.1-arch1", "10.0", "", "x", "6", "\u{fffd}"] {
+            let caching = Caching::announced_to(release.as_bytes());
+            assert!(caching.entry_ttl.is_zero() && caching.attr_ttl.is_zero(), "{release}");
+        }
     }
 }

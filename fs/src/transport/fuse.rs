@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo,
@@ -107,8 +107,8 @@ impl Adapter {
         reply: ReplyEntry,
     ) {
         let found = or_error!(self, operation, at, reply, found);
-        let Caching { entry_ttl, attr_ttl, .. } = caching;
-        reply.entry_with_ttls(&attr_ttl, &entry_ttl, &attr(&found), GENERATION);
+        let attr_ttl = self.attr_ttl(caching, found.ino);
+        reply.entry_with_ttls(&attr_ttl, &caching.entry_ttl, &attr(&found), GENERATION);
     }
 
     /// An answer, and what may be remembered of it: nothing, where somebody else made a change
@@ -118,6 +118,10 @@ impl Adapter {
         let found = find();
         let is_current = self.tree.version() == version;
         (found, if is_current { self.caching } else { Caching::shared() })
+    }
+
+    fn attr_ttl(&self, caching: Caching, ino: Ino) -> Duration {
+        if self.tree.is_restless(ino) { Duration::ZERO } else { caching.attr_ttl }
     }
 
     fn done(&self, operation: &'static str, ino: Ino, result: Result<()>, reply: ReplyEmpty) {
@@ -178,7 +182,7 @@ impl fuser::Filesystem for Adapter {
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let (found, caching) = self.with_lifetime(|| self.tree.attributes(ino.0));
         let found = or_error!(self, "getattr", ino.0, reply, found);
-        reply.attr(&caching.attr_ttl, &attr(&found));
+        reply.attr(&self.attr_ttl(caching, ino.0), &attr(&found));
     }
 
     fn setattr(
@@ -212,7 +216,7 @@ impl fuser::Filesystem for Adapter {
         let (changed, caching) =
             self.with_lifetime(|| duties::change(&*self.tree, ino.0, &changes, kills));
         let changed = or_error!(self, "setattr", ino.0, reply, changed);
-        reply.attr(&caching.attr_ttl, &attr(&changed));
+        reply.attr(&self.attr_ttl(caching, ino.0), &attr(&changed));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {

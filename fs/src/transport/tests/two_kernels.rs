@@ -33,7 +33,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
+    fn new(host_caching: Caching) -> World {
         let zones = vec![Zone { prefix: b"/".to_vec(), policy: Policy::Scratch }];
         let tree = Sysroot::new(Vec::new(), Options { zones, spool_directory: None }).unwrap();
         let shared = SharedTree::new(Arc::new(tree));
@@ -46,7 +46,7 @@ impl World {
         let guest = Arc::new(GuestView::new(shared.clone()));
         let options = MountOptions { caching: Caching::asked_anew(), ..MountOptions::default() };
         let guest = Mount::start(guest, &guest_place, &options).unwrap();
-        let options = MountOptions { caching: Caching::announced(), ..MountOptions::default() };
+        let options = MountOptions { caching: host_caching, ..MountOptions::default() };
         let host = Arc::new(HostView::new(shared.clone(), 0, 0));
         let host = Mount::start(host, &host_place, &options).unwrap();
         shared.announce_to(host.announcer());
@@ -158,12 +158,22 @@ fn list(directory: &Path) -> Vec<String> {
 
 #[test]
 fn neither_kernel_is_wrong_about_what_the_other_side_has_changed() {
+    neither_is_wrong(Caching::announced(), ROUNDS);
+}
+
+/// As on a host of which `Caching` knows that it has to ask each time.
+#[test]
+fn nor_is_a_kernel_that_remembers_content_alone() {
+    neither_is_wrong(Caching::announced_without_waiting(), ROUNDS / 5);
+}
+
+fn neither_is_wrong(host_caching: Caching, rounds: usize) {
     if !can_mount() {
         return;
     }
-    let rounds = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-    let rounds = rounds.unwrap_or(ROUNDS);
-    let world = World::new();
+    let asked_for = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
+    let rounds = asked_for.unwrap_or(rounds);
+    let world = World::new(host_caching);
     let (guest, host) = (world.guest.mountpoint(), world.host.mountpoint());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seed = now.as_nanos() as u64 | 1;

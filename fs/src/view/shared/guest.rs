@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::known::Place;
+use super::known::{Known, Place};
 use super::{SharedTree, place};
 use crate::error::Result;
 use crate::filesystem::{
@@ -22,9 +22,16 @@ impl GuestView {
         GuestView(shared)
     }
 
-    fn made(&self, parent: Ino, name: &[u8], made: Attributes) -> Attributes {
-        self.0.announce_names(&[place(parent, name)]);
-        made
+    /// Makes a name by `make`.
+    fn made(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        make: impl FnOnce() -> Result<Attributes>,
+    ) -> Result<Attributes> {
+        let made = make()?;
+        self.0.announce_names(&[place(parent, name)], &[]);
+        Ok(made)
     }
 
     fn changed(&self, ino: Ino) {
@@ -33,10 +40,13 @@ impl GuestView {
 
     /// Takes a name away by `remove`.
     fn without(&self, place: Place, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.0.known_at(&place);
-        remove()?;
-        self.0.announce_names(std::slice::from_ref(&place));
-        self.0.known.write().removed(&place, before);
+        let note = |known: &mut Known, _: &()| {
+            let before = known.at(&place);
+            known.removed(&place);
+            before
+        };
+        let ((), before) = self.0.change_names(remove, note)?;
+        self.0.announce_names(&[place], &[before]);
         Ok(())
     }
 }
@@ -122,13 +132,11 @@ impl Filesystem for GuestView {
         kind: Kind,
         creation: Creation,
     ) -> Result<Attributes> {
-        let made = self.0.tree.make_node(parent, name, kind, creation)?;
-        Ok(self.made(parent, name, made))
+        self.made(parent, name, || self.0.tree.make_node(parent, name, kind, creation))
     }
 
     fn make_directory(&self, parent: Ino, name: &[u8], creation: Creation) -> Result<Attributes> {
-        let made = self.0.tree.make_directory(parent, name, creation)?;
-        Ok(self.made(parent, name, made))
+        self.made(parent, name, || self.0.tree.make_directory(parent, name, creation))
     }
 
     fn make_symlink(
@@ -138,8 +146,7 @@ impl Filesystem for GuestView {
         target: &[u8],
         creation: Creation,
     ) -> Result<Attributes> {
-        let made = self.0.tree.make_symlink(parent, name, target, creation)?;
-        Ok(self.made(parent, name, made))
+        self.made(parent, name, || self.0.tree.make_symlink(parent, name, target, creation))
     }
 
     fn make_temporary(&self, parent: Ino, creation: Creation) -> Result<Attributes> {
@@ -147,9 +154,9 @@ impl Filesystem for GuestView {
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attributes> {
-        let linked = self.0.tree.link(ino, parent, name)?;
+        let linked = self.made(parent, name, || self.0.tree.link(ino, parent, name))?;
         self.changed(ino);
-        Ok(self.made(parent, name, linked))
+        Ok(linked)
     }
 
     fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
@@ -168,16 +175,15 @@ impl Filesystem for GuestView {
         new_name: &[u8],
         how: Rename,
     ) -> Result<()> {
-        let (from, to) = (place(parent, name), place(new_parent, new_name));
-        let before = [self.0.known_at(&from), self.0.known_at(&to)];
-        self.0.tree.rename(parent, name, new_parent, new_name, how)?;
-        let places = [from, to];
-        self.0.announce_names(&places);
-        let mut known = self.0.known.write();
-        match (how, places) {
-            (Rename::Exchange, places) => known.exchanged(places, before),
-            (_, [from, to]) => known.renamed(&from, to, before),
-        }
+        let places = [place(parent, name), place(new_parent, new_name)];
+        let rename = || self.0.tree.rename(parent, name, new_parent, new_name, how);
+        let note = |known: &mut Known, _: &()| {
+            let before = places.each_ref().map(|place| known.at(place));
+            known.renamed(how, places.clone());
+            before
+        };
+        let ((), before) = self.0.change_names(rename, note)?;
+        self.0.announce_names(&places, &before);
         Ok(())
     }
 

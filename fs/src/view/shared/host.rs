@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::known::Place;
+use super::known::{Known, Place};
 use super::{SharedTree, place};
 use crate::error::{Errno, Result};
 use crate::filesystem::{
@@ -36,37 +36,42 @@ impl HostView {
         Creation { mode: creation.mode, uid: self.uid, gid: self.gid }
     }
 
-    /// A node that the host's kernel now knows at a place.
-    fn shown(&self, parent: Ino, name: &[u8], found: Attributes) -> Attributes {
-        self.shared.known.write().found(place(parent, name), found.ino);
-        found
-    }
-
-    /// The same for one that the host has made.
-    fn made(&self, parent: Ino, name: &[u8], made: Attributes) -> Attributes {
+    /// Makes a name by `make`, which the host's kernel then knows.
+    fn made(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        make: impl FnOnce() -> Result<Attributes>,
+    ) -> Result<Attributes> {
         let place = place(parent, name);
-        let mut known = self.shared.known.write();
-        known.changed_name(&place);
-        known.found(place, made.ino);
-        made
+        let note = |known: &mut Known, made: &Attributes| {
+            known.changed_name(&place);
+            known.found(place, made.ino);
+        };
+        Ok(self.shared.change_names(make, note)?.0)
     }
 
     /// Takes a name away by `remove`.
     fn without(&self, place: &Place, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.shared.known_at(place);
-        remove()?;
-        let mut known = self.shared.known.write();
-        // One that has other names has fewer links now.
-        if let Some(ino) = before {
-            known.changed_node(ino);
-        }
-        known.changed_name(place);
-        known.removed(place, before);
-        Ok(())
+        let note = |known: &mut Known, _: &()| {
+            // One that has other names has fewer links now.
+            if let Some(ino) = known.at(place) {
+                known.changed_node(ino);
+            }
+            known.changed_name(place);
+            known.removed(place);
+        };
+        self.shared.change_names(remove, note).map(|_| ())
     }
 
     fn changed(&self, ino: Ino) {
-        self.shared.known.write().changed_node(ino);
+        if self.shared.known.write().changed_node(ino) {
+            return;
+        }
+        // What has no name at all can be reached by nobody else.
+        if self.shared.tree.attributes(ino).is_ok_and(|found| found.nlink > 0) {
+            self.shared.known.write().changed_somewhere();
+        }
     }
 }
 
@@ -75,9 +80,12 @@ impl Filesystem for HostView {
         self.shared.version()
     }
 
+    fn is_restless(&self, ino: Ino) -> bool {
+        self.shared.known.read().is_restless(ino)
+    }
+
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attributes> {
-        let found = self.shared.tree.lookup(parent, name)?;
-        Ok(self.shown(parent, name, found))
+        self.shared.find(place(parent, name), || self.shared.tree.lookup(parent, name))
     }
 
     fn forget(&self, ino: Ino, count: u64) {
@@ -159,16 +167,15 @@ impl Filesystem for HostView {
         match kind {
             Kind::File => {
                 let creation = self.creation(creation);
-                let made = self.shared.tree.make_node(parent, name, kind, creation)?;
-                Ok(self.made(parent, name, made))
+                self.made(parent, name, || self.shared.tree.make_node(parent, name, kind, creation))
             }
             _ => Err(Errno::PERM.into()),
         }
     }
 
     fn make_directory(&self, parent: Ino, name: &[u8], creation: Creation) -> Result<Attributes> {
-        let made = self.shared.tree.make_directory(parent, name, self.creation(creation))?;
-        Ok(self.made(parent, name, made))
+        let creation = self.creation(creation);
+        self.made(parent, name, || self.shared.tree.make_directory(parent, name, creation))
     }
 
     fn make_symlink(
@@ -178,14 +185,14 @@ impl Filesystem for HostView {
         target: &[u8],
         creation: Creation,
     ) -> Result<Attributes> {
-        let made = self.shared.tree.make_symlink(parent, name, target, self.creation(creation))?;
-        Ok(self.made(parent, name, made))
+        let creation = self.creation(creation);
+        self.made(parent, name, || self.shared.tree.make_symlink(parent, name, target, creation))
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attributes> {
-        let linked = self.shared.tree.link(ino, parent, name)?;
+        let linked = self.made(parent, name, || self.shared.tree.link(ino, parent, name))?;
         self.changed(ino);
-        Ok(self.made(parent, name, linked))
+        Ok(linked)
     }
 
     fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
@@ -204,19 +211,19 @@ impl Filesystem for HostView {
         new_name: &[u8],
         how: Rename,
     ) -> Result<()> {
-        let (from, to) = (place(parent, name), place(new_parent, new_name));
-        let before = [self.shared.known_at(&from), self.shared.known_at(&to)];
-        self.shared.tree.rename(parent, name, new_parent, new_name, how)?;
-        let mut known = self.shared.known.write();
-        // What was replaced may have other names, and has fewer links now.
-        before.iter().flatten().for_each(|ino| known.changed_node(*ino));
-        known.changed_name(&from);
-        known.changed_name(&to);
-        match how {
-            Rename::Exchange => known.exchanged([from, to], before),
-            _ => known.renamed(&from, to, before),
-        }
-        Ok(())
+        let places = [place(parent, name), place(new_parent, new_name)];
+        let rename = || self.shared.tree.rename(parent, name, new_parent, new_name, how);
+        let note = |known: &mut Known, _: &()| {
+            for place in &places {
+                // What was replaced may have other names, and has fewer links now.
+                if let Some(ino) = known.at(place) {
+                    known.changed_node(ino);
+                }
+                known.changed_name(place);
+            }
+            known.renamed(how, places.clone());
+        };
+        self.shared.change_names(rename, note).map(|_| ())
     }
 
     fn open_for_writing(&self, ino: Ino) -> Result<()> {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use crate::filesystem::Rename;
 use crate::node::Ino;
 
 /// The root of every tree.
 const ROOT: Ino = 1;
 /// Names that are kept of a node; the host looks at few nodes by several.
-const MOST_NAMES: usize = 4;
+const MOST_NAMES: usize = 64;
 /// Directories above a node; more are no path that programs could use (PATH_MAX).
 const DEEPEST: usize = 2048;
 /// Changes that nobody has asked for yet; with more, everything counts as changed.
@@ -63,6 +64,8 @@ struct Node {
     holds: u64,
     /// The last one is where it was seen last.
     names: Vec<Place>,
+    /// The guest has changed it since.
+    is_restless: bool,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +125,18 @@ impl Known {
         ino == ROOT || self.nodes.contains_key(&ino)
     }
 
+    /// The guest has changed a node; false where the kernel does not know it.
+    pub fn disturbed(&mut self, ino: Ino) -> bool {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.is_restless = true;
+        }
+        self.holds(ino)
+    }
+
+    pub fn is_restless(&self, ino: Ino) -> bool {
+        self.nodes.get(&ino).is_some_and(|node| node.is_restless)
+    }
+
     pub fn at(&self, place: &Place) -> Option<Ino> {
         self.places.get(place).copied()
     }
@@ -132,36 +147,39 @@ impl Known {
         names.iter().map(|name| name.directory).collect()
     }
 
-    /// What had a name has it no longer; `before` is what was known there before that happened. A newer
-    /// node of that name stays: to know too much costs a question, to know too little a wrong answer.
-    pub fn removed(&mut self, place: &Place, before: Option<Ino>) {
-        let Some(ino) = before.filter(|_| self.at(place) == before) else { return };
-        self.places.remove(place);
-        self.drop_name(ino, place);
+    /// What had a name has it no longer.
+    pub fn removed(&mut self, place: &Place) {
+        if let Some(ino) = self.places.remove(place) {
+            self.drop_name(ino, place);
+        }
     }
 
-    /// What was at the first place is at the second; `before` is what was known at both.
-    pub fn renamed(&mut self, from: &Place, to: Place, before: [Option<Ino>; 2]) {
-        let [moved, replaced] = before;
-        let path_before = moved.and_then(|ino| self.path(ino));
-        self.removed(from, moved);
-        self.removed(&to, replaced.filter(|ino| Some(*ino) != moved));
-        let Some(ino) = moved else { return };
-        if self.at(&to).is_some_and(|there| there != ino) {
-            return;
+    /// What was at the first place is at the second, or what was at both has changed places.
+    pub fn renamed(&mut self, how: Rename, [from, to]: [Place; 2]) {
+        match how {
+            Rename::Exchange => self.exchanged([from, to]),
+            _ => self.moved(&from, to),
         }
+    }
+
+    fn moved(&mut self, from: &Place, to: Place) {
+        let moved = self.at(from);
+        let path_before = moved.and_then(|ino| self.path(ino));
+        self.removed(from);
+        self.removed(&to);
+        let Some(ino) = moved else { return };
         self.name(to, ino);
         if let (Some(before), Some(after)) = (path_before, self.path(ino)) {
             self.move_changes(&before, &after);
         }
     }
 
-    pub fn exchanged(&mut self, places: [Place; 2], before: [Option<Ino>; 2]) {
+    fn exchanged(&mut self, places: [Place; 2]) {
         let [one, other] = places;
-        let [first, second] = before;
+        let [first, second] = [self.at(&one), self.at(&other)];
         let paths = [self.path_of(&one), self.path_of(&other)];
-        self.removed(&one, first);
-        self.removed(&other, second);
+        self.removed(&one);
+        self.removed(&other);
         for (ino, place) in [(first, other), (second, one)] {
             if let Some(ino) = ino {
                 self.name(place, ino);
@@ -182,7 +200,7 @@ impl Known {
         };
         let moved: Vec<_> = self.changes.list.iter().filter_map(moved).collect();
         for (path, what) in moved {
-            self.changed(Some(path), what);
+            self.changed(path, what);
         }
     }
 
@@ -212,26 +230,33 @@ impl Known {
 
     /// The host has changed what a name leads to.
     pub fn changed_name(&mut self, place: &Place) {
-        let directory = self.path(place.directory);
-        self.changed(self.path_of(place), What { name: true, content: true, listing: false });
+        let paths = self.path_of(place).zip(self.path(place.directory));
+        let Some((path, directory)) = paths else { return self.changed_somewhere() };
+        self.changed(path, What { name: true, content: true, listing: false });
         self.changed(directory, What { listing: true, ..What::default() });
     }
 
-    /// The host has changed a node's content or attributes.
-    pub fn changed_node(&mut self, ino: Ino) {
+    /// The host has changed a node's content or attributes; false where it has no known name.
+    pub fn changed_node(&mut self, ino: Ino) -> bool {
+        if ino == ROOT {
+            self.changed(Vec::new(), What { listing: true, ..What::default() });
+            return true;
+        }
         let names = self.nodes.get(&ino).map(|node| node.names.clone()).unwrap_or_default();
-        for name in &names {
-            let path = self.path_of(name);
+        let paths: Vec<_> = names.iter().filter_map(|name| self.path_of(name)).collect();
+        let is_told = !paths.is_empty();
+        for path in paths {
             self.changed(path, What { content: true, ..What::default() });
         }
-        if ino == ROOT {
-            self.changed(Some(Vec::new()), What { listing: true, ..What::default() });
-        }
+        is_told
     }
 
-    fn changed(&mut self, path: Option<Vec<u8>>, what: What) {
-        // What has no name can be reached by nobody else.
-        let Some(path) = path else { return };
+    /// Nobody knows what the host has changed.
+    pub fn changed_somewhere(&mut self) {
+        self.changes.incomplete = true;
+    }
+
+    fn changed(&mut self, path: Vec<u8>, what: What) {
         let Changes { list, incomplete } = &mut self.changes;
         let room = list.len() < MOST_CHANGES;
         match self.listed.get(&path).and_then(|at| list.get_mut(*at)) {
@@ -248,5 +273,64 @@ impl Known {
     pub fn take_changes(&mut self) -> Changes {
         self.listed.clear();
         std::mem::take(&mut self.changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(directory: Ino, name: &str) -> Place {
+        Place { directory, name: name.as_bytes().to_vec() }
+    }
+
+    fn told(known: &mut Known) -> Vec<String> {
+        let list = known.take_changes().list;
+        list.iter().map(|change| String::from_utf8_lossy(&change.path).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_change_follows_the_directory_that_is_renamed_before_it_is_told() {
+        let mut known = Known::default();
+        known.found(place(ROOT, "d"), 2);
+        known.found(place(2, "f"), 3);
+        assert!(known.changed_node(3));
+        known.renamed(Rename::Replace, [place(ROOT, "d"), place(ROOT, "e")]);
+        assert!(told(&mut known).contains(&"/e/f".to_owned()));
+        known.found(place(ROOT, "x"), 4);
+        assert!(known.changed_node(3));
+        known.renamed(Rename::Exchange, [place(ROOT, "x"), place(ROOT, "e")]);
+        assert!(told(&mut known).contains(&"/x/f".to_owned()));
+        assert_eq!(known.at(&place(ROOT, "e")), Some(4));
+    }
+
+    #[test]
+    fn a_name_belongs_to_what_was_found_there_last() {
+        let mut known = Known::default();
+        known.found(place(ROOT, "a"), 2);
+        known.found(place(ROOT, "b"), 2);
+        known.found(place(ROOT, "a"), 3);
+        assert!(known.changed_node(2));
+        assert_eq!(told(&mut known), ["/b"]);
+        known.forget(3, 1);
+        assert_eq!((known.at(&place(ROOT, "a")), known.at(&place(ROOT, "b"))), (None, Some(2)));
+    }
+
+    #[test]
+    fn a_node_with_more_names_than_are_kept_is_not_forgotten_silently() {
+        let mut known = Known::default();
+        let names: Vec<_> = (0..=MOST_NAMES).map(|n| place(ROOT, &n.to_string())).collect();
+        names.iter().for_each(|name| known.found(name.clone(), 2));
+        assert!(known.changed_node(2));
+        names.iter().for_each(|name| known.removed(name));
+        assert!(known.holds(2) && !known.changed_node(2));
+    }
+
+    #[test]
+    fn a_change_in_a_directory_of_unknown_name_is_not_lost() {
+        let mut known = Known::default();
+        known.changed_name(&place(7, "f"));
+        assert!(known.take_changes().incomplete);
+        assert!(!known.take_changes().incomplete);
     }
 }

@@ -25,8 +25,9 @@ pub use known::{Change, Changes, What};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::Result;
 use crate::filesystem::Filesystem;
-use crate::node::Ino;
+use crate::node::{Attributes, Ino};
 use crate::sync::RwLock;
 use known::{Known, Place};
 
@@ -47,6 +48,8 @@ pub trait Announcer: Send + Sync {
 pub struct SharedTree {
     tree: Arc<dyn Filesystem>,
     known: RwLock<Known>,
+    /// Held from an operation on names until `known` has it: by many who look, or by one who changes.
+    order: RwLock<()>,
     /// How many changes the guest has made.
     version: AtomicU64,
     announcer: RwLock<Option<Arc<dyn Announcer>>>,
@@ -57,6 +60,7 @@ impl SharedTree {
         Arc::new(SharedTree {
             tree,
             known: RwLock::new(Known::default()),
+            order: RwLock::new(()),
             version: AtomicU64::new(0),
             announcer: RwLock::new(None),
         })
@@ -69,6 +73,7 @@ impl SharedTree {
 
     /// What the host has changed since the last call.
     pub fn take_changes(&self) -> Changes {
+        let _order = self.order.read();
         self.known.write().take_changes()
     }
 
@@ -91,32 +96,42 @@ impl SharedTree {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn known_at(&self, place: &Place) -> Option<Ino> {
-        self.known.read().at(place)
+    /// The host's kernel asks what is at a place.
+    fn find(&self, place: Place, find: impl FnOnce() -> Result<Attributes>) -> Result<Attributes> {
+        let _order = self.order.read();
+        let found = find()?;
+        self.known.write().found(place, found.ino);
+        Ok(found)
+    }
+
+    /// Changes what names lead to, by `change`, and what is known of them, by `note`.
+    fn change_names<T, U>(
+        &self,
+        change: impl FnOnce() -> Result<T>,
+        note: impl FnOnce(&mut Known, &T) -> U,
+    ) -> Result<(T, U)> {
+        let _order = self.order.write();
+        let done = change()?;
+        let noted = note(&mut self.known.write(), &done);
+        Ok((done, noted))
     }
 
     fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
     }
 
-    /// The guest has changed what names lead to.
-    fn announce_names(&self, places: &[Place]) {
+    /// The guest has changed what names lead to. `nodes` are those that the host's kernel knew there.
+    fn announce_names(&self, places: &[Place], nodes: &[Option<Ino>]) {
         self.count_change();
         let Some(announcer) = self.announcer() else { return };
         for place in places {
-            let (is_held, there) = {
-                let known = self.known.read();
-                (known.holds(place.directory), known.at(place))
-            };
-            if is_held {
+            if self.known.read().holds(place.directory) {
                 announcer.name(place.directory, &place.name);
                 announcer.node(place.directory);
             }
-            // It may have other names.
-            if let Some(ino) = there {
-                announcer.node(ino);
-            }
         }
+        // They may have other names.
+        nodes.iter().flatten().for_each(|ino| announcer.node(*ino));
     }
 
     /// The guest has changed a node's content or attributes.
@@ -124,8 +139,8 @@ impl SharedTree {
         self.count_change();
         let Some(announcer) = self.announcer() else { return };
         let directories = {
-            let known = self.known.read();
-            if !known.holds(ino) {
+            let mut known = self.known.write();
+            if !known.disturbed(ino) {
                 return;
             }
             known.directories_of(ino)

@@ -15,23 +15,33 @@ use crate::sysroot::{Options, Policy, Sysroot, Zone};
 const CREATION: Creation = Creation { mode: 0o644, uid: 0, gid: 0 };
 
 /// As Linux's FUSE client: fs/fuse/dir.c and inode.c. A directory's lock is held from the question for
-/// a name until the answer has been taken in, and attributes that were asked for before the newest ones
-/// are not taken in.
+/// a name until the answer has been taken in, but not where a name is only to be confirmed that has no
+/// time to live. Attributes that were asked for before the newest ones are not taken in.
 struct Kernel {
     tree: Arc<dyn Filesystem>,
     locks: [RwLock<()>; 4],
-    names: RwLock<HashMap<Name, Option<Ino>>>,
+    names: RwLock<HashMap<Name, Entry>>,
     nodes: RwLock<Nodes>,
 }
 
 /// In a directory.
 type Name = (Ino, Vec<u8>);
 
+/// What a name leads to.
+#[derive(Clone, Copy)]
+struct Entry {
+    ino: Option<Ino>,
+    lasts: bool,
+    /// Two of the same name are two.
+    number: u64,
+}
+
 #[derive(Default)]
 struct Nodes {
     /// Size and links, while they are valid, and the version that they were taken in with.
     known: HashMap<Ino, (Option<Facts>, u64)>,
     version: u64,
+    entries: u64,
 }
 
 type Facts = (u64, u32);
@@ -53,14 +63,7 @@ impl Kernel {
     /// What a program is told of a name.
     fn stat(&self, directory: Ino, name: &str) -> Option<Facts> {
         let place = (directory, name.as_bytes().to_vec());
-        let cached = self.names.read().get(&place).copied();
-        let ino = match cached {
-            Some(known) => known?,
-            None => {
-                let _reader = self.lock(directory).read();
-                self.look_up(place)?
-            }
-        };
+        let ino = self.find(place)?;
         let valid = self.nodes.read().known.get(&ino).and_then(|(facts, _)| *facts);
         if valid.is_some() {
             return valid;
@@ -68,17 +71,57 @@ impl Kernel {
         self.ask(ino).map(|found| facts(&found))
     }
 
+    fn find(&self, place: Name) -> Option<Ino> {
+        let cached = self.names.read().get(&place).copied();
+        match cached {
+            Some(Entry { ino, lasts: true, .. }) => return ino,
+            Some(entry @ Entry { ino: Some(_), .. }) => {
+                if self.confirm(&place, entry) {
+                    return entry.ino;
+                }
+            }
+            _ => {}
+        }
+        let _reader = self.lock(place.0).read();
+        self.look_up(place)
+    }
+
+    fn confirm(&self, place: &Name, entry: Entry) -> bool {
+        let (ino, lasts) = self.ask_for(place);
+        let mut names = self.names.write();
+        if ino != entry.ino {
+            names.remove(place);
+            return false;
+        }
+        if let Some(there) = names.get_mut(place).filter(|there| there.number == entry.number) {
+            there.lasts = lasts;
+        }
+        true
+    }
+
     fn look_at(&self, names: &[&str]) {
         for name in names {
             self.stat(ROOT_INO, name);
             let known = self.names.read().get(&(ROOT_INO, name.as_bytes().to_vec())).copied();
-            if let Some(ino) = known.flatten() {
+            if let Some(ino) = known.and_then(|entry| entry.ino) {
                 self.ask(ino);
             }
         }
     }
 
     fn look_up(&self, place: Name) -> Option<Ino> {
+        let (ino, lasts) = self.ask_for(&place);
+        let number = {
+            let mut nodes = self.nodes.write();
+            nodes.entries += 1;
+            nodes.entries
+        };
+        self.names.write().insert(place, Entry { ino, lasts, number });
+        ino
+    }
+
+    /// What a name leads to, and whether that may be remembered.
+    fn ask_for(&self, place: &Name) -> (Option<Ino>, bool) {
         let (asked, version) = (self.nodes.read().version, self.tree.version());
         let found = self.tree.lookup(place.0, &place.1).ok();
         let lasts = self.tree.version() == version;
@@ -86,11 +129,7 @@ impl Kernel {
         if let Some(found) = &found {
             self.take_in(found, asked, lasts);
         }
-        let ino = found.map(|found| found.ino);
-        if lasts {
-            self.names.write().insert(place, ino);
-        }
-        ino
+        (found.map(|found| found.ino), lasts)
     }
 
     fn take_in(&self, found: &Attributes, asked: u64, lasts: bool) {
@@ -209,6 +248,8 @@ fn change_everything(tree: &dyn Filesystem, check: impl Fn()) {
     tree.rename(ROOT_INO, b"new", ROOT_INO, b"old", Rename::Replace).unwrap();
     check();
     tree.unlink(ROOT_INO, b"other").unwrap();
+    check();
+    tree.write(made, 2, b"345").unwrap();
     check();
 }
 
