@@ -75,11 +75,7 @@ impl Kernel {
         let cached = self.names.read().get(&place).copied();
         match cached {
             Some(Entry { ino, lasts: true, .. }) => return ino,
-            Some(entry @ Entry { ino: Some(_), .. }) => {
-                if self.confirm(&place, entry) {
-                    return entry.ino;
-                }
-            }
+            Some(entry) if entry.ino.is_some() && self.confirm(&place, entry) => return entry.ino,
             _ => {}
         }
         let _reader = self.lock(place.0).read();
