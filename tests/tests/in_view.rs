@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use outcrop_tests::definitions::{fresh_name, tree};
 use outcrop_tests::{
-    Scratch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
+    Scratch, guest_arch, guests_can_run, outcrop, processes_with, run, shared_store, wait_until,
 };
 use serde_json::Value;
 
@@ -75,13 +75,10 @@ fn what_the_host_makes_in_the_guest_s_view_is_what_the_guest_makes() {
         return;
     }
     let step = built(&format!("{BOTH}{SAME}")).remove(0);
-    let refused = &step["compiled"]["refused"];
-    assert_eq!(refused.as_object().map(|all| all.len()), Some(2), "{step}");
-    assert_eq!(
-        (&refused["the option -print"], &refused["the option -flto"]),
-        (&1.into(), &1.into())
-    );
-    assert!(step["compiled"]["compiled"].as_u64() >= Some(12), "{step}");
+    let refused = step["compiled"]["refused"].as_object().unwrap().clone();
+    let told = refused.keys().filter(|why| !why.starts_with("the host's compiler lacks an update"));
+    assert_eq!(told.collect::<Vec<_>>(), ["the option -flto", "the option -print"], "{step}");
+    assert!(step["compiled"]["compiled"].as_u64() >= Some(11), "{step}");
 }
 
 /// Sources that change between two calls, by every way that programs change files, without growing.
@@ -145,14 +142,15 @@ if ln -s SECRET link.c && gcc -c link.c 2> said; then exit 1; fi
 # Nothing of the guest runs on the host, wherever compilers look for their parts.
 printf '#!/bin/sh\ntouch /ran\nexit 1\n' > evil
 chmod 755 evil
-cp evil /usr/lib/gcc/x86_64-linux-gnu/12/as
-mv /usr/lib/gcc/x86_64-linux-gnu/12/cc1 real
-cp evil /usr/lib/gcc/x86_64-linux-gnu/12/cc1
+parts=$(echo /usr/lib/gcc/*/12)
+mv $parts/cc1 real
+cp evil $parts/as
+cp evil $parts/cc1
 echo /work/evil.so > /etc/ld.so.preload
 cp a.c /etc/ld.so.cache
 gcc -c a.c 2> said
-rm /etc/ld.so.preload /etc/ld.so.cache /usr/lib/gcc/x86_64-linux-gnu/12/as
-mv real /usr/lib/gcc/x86_64-linux-gnu/12/cc1
+rm /etc/ld.so.preload /etc/ld.so.cache $parts/as
+mv real $parts/cc1
 test ! -s said
 nm a.o | grep -q ' x$'
 COMPILER_PATH=/work GCC_EXEC_PREFIX=/work/ LD_PRELOAD=/work/evil.so gcc -c a.c 2> said
@@ -249,7 +247,8 @@ fn built(script: &str) -> Vec<Value> {
     let name = fresh_name("in-view");
     let definitions = tree(&scratch, &[(&name, &[], script)]);
     let mut command: Command = outcrop();
-    command.args(["build", &name, "--compile", "host", "--transport", "virtiofs", "--json"]);
+    command.args(["build", &name, "--arch", &guest_arch(), "--compile", "host", "--json"]);
+    command.args(["--transport", "virtiofs"]);
     let said = run(command.arg("--definitions").arg(&definitions)).ok();
     let report: Value = serde_json::from_str(&said.stdout).unwrap();
     report["steps"].as_array().unwrap().clone()

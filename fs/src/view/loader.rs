@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use crate::node::{Attributes, Ino};
 const HEADERS: usize = 4096;
 /// The largest loader that is read into memory; glibc's has a quarter of a megabyte.
 const LARGEST_LOADER: u64 = 16 << 20;
+/// The largest program that is searched for strings; GCC 14's for C++ has 38 megabytes.
+const LARGEST_PROGRAM: u64 = 256 << 20;
 
 /// Where programs find their loader, and it what it loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,15 @@ pub struct Relocation {
     pub interpreter: Vec<u8>,
     /// Strings of the loader, and what stands in their place; each pair of one length.
     pub strings: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Other files with strings of which something else stands in the place.
+    pub others: Vec<Renamed>,
+}
+
+/// A file whose strings, with the zero at their end, are shown as others that are not longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    pub file: Ino,
+    pub strings: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A tree that cannot be changed, whose programs are shown so.
@@ -31,23 +43,40 @@ pub struct LoaderView {
     tree: Arc<dyn Filesystem>,
     relocation: Relocation,
     loader: Vec<u8>,
+    /// What stands where in other files.
+    patches: HashMap<Ino, Vec<(u64, Vec<u8>)>>,
 }
 
 impl LoaderView {
     /// # Errors
-    /// What reading the loader gives; `EINVAL` for one that does not have the strings.
+    /// What reading the files gives; `EINVAL` for one that does not have the strings.
     pub fn new(tree: Arc<dyn Filesystem>, relocation: Relocation) -> Result<LoaderView> {
-        let size = tree.attributes(relocation.loader)?.meta.size;
-        let size = usize::try_from(size.min(LARGEST_LOADER)).unwrap_or(0);
-        let mut loader = vec![0; size];
-        let read = tree.read(relocation.loader, 0, &mut loader)?;
-        loader.truncate(read);
+        let mut loader = whole(&*tree, relocation.loader, LARGEST_LOADER)?;
         for (from, to) in &relocation.strings {
             if from.len() != to.len() || !replace(&mut loader, from, to) {
                 return Err(Error::Os(Errno::INVAL));
             }
         }
-        Ok(LoaderView { tree, relocation, loader })
+        let mut patches = HashMap::new();
+        for Renamed { file, strings } in &relocation.others {
+            let content = whole(&*tree, *file, LARGEST_PROGRAM)?;
+            let places: Result<Vec<_>> =
+                strings.iter().map(|(from, to)| place_of_string(&content, from, to)).collect();
+            patches.insert(*file, places?);
+        }
+        Ok(LoaderView { tree, relocation, loader, patches })
+    }
+
+    /// Puts other strings into what was read of a file.
+    fn rename(&self, ino: Ino, offset: u64, bytes: &mut [u8]) {
+        for (start, string) in self.patches.get(&ino).into_iter().flatten() {
+            for (at, byte) in (*start..).zip(string) {
+                let place = at.checked_sub(offset).and_then(|at| usize::try_from(at).ok());
+                if let Some(shown) = place.and_then(|place| bytes.get_mut(place)) {
+                    *shown = *byte;
+                }
+            }
+        }
     }
 
     /// Puts the other interpreter into what was read of a program.
@@ -72,6 +101,30 @@ impl LoaderView {
         }
         Ok(())
     }
+}
+
+fn whole(tree: &dyn Filesystem, ino: Ino, largest: u64) -> Result<Vec<u8>> {
+    let size = tree.attributes(ino)?.meta.size.min(largest);
+    let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut length = 0;
+    while let Some(rest) = content.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match tree.read(ino, length as u64, rest)? {
+            0 => break,
+            count => length = length.saturating_add(count),
+        }
+    }
+    content.truncate(length);
+    Ok(content)
+}
+
+/// Where a program has a string, alone between two zeros, and what is to stand there, with as many bytes.
+fn place_of_string(content: &[u8], from: &[u8], to: &[u8]) -> Result<(u64, Vec<u8>)> {
+    let wanted = [b"\0", from, b"\0"].concat();
+    let at = memchr::memmem::find(content, &wanted).filter(|_| to.len() <= from.len());
+    let at = at.ok_or(Error::Os(Errno::INVAL))?;
+    let mut shown = to.to_vec();
+    shown.resize(from.len(), 0);
+    Ok((at.saturating_add(1) as u64, shown))
 }
 
 /// Replaces every occurrence; whether there was one.
@@ -160,7 +213,9 @@ impl Filesystem for LoaderView {
             return Ok(length);
         }
         let length = self.tree.read(ino, offset, buffer)?;
-        self.relocate(ino, offset, buffer.get_mut(..length).unwrap_or_default())?;
+        let bytes = buffer.get_mut(..length).unwrap_or_default();
+        self.relocate(ino, offset, bytes)?;
+        self.rename(ino, offset, bytes);
         Ok(length)
     }
 
@@ -216,7 +271,8 @@ mod tests {
         let other = tree.put(ROOT_INO, b"text", meta, b"/etc/ld.so.cache");
         let program = tree.put(ROOT_INO, b"cc1", meta, &program());
         let strings = vec![(b"/etc/ld.so.".to_vec(), b"/dev/ld.so.".to_vec())];
-        let relocation = Relocation { loader, interpreter: interpreter.to_vec(), strings };
+        let others = vec![Renamed { file: other, strings: vec![] }];
+        let relocation = Relocation { loader, interpreter: interpreter.to_vec(), strings, others };
         let view = LoaderView::new(Arc::new(tree.frozen()), relocation)?;
         Ok((view, [loader, other, program]))
     }
@@ -261,9 +317,36 @@ mod tests {
         let (view, [loader, _, ino]) = view(INTERPRETER).unwrap();
         assert_eq!(content(&view, ino, 0, 4096), program());
         let strings = vec![(b"/nowhere".to_vec(), b"/anywher".to_vec())];
-        let relocation = Relocation { loader, interpreter: Vec::new(), strings };
+        let others = Vec::new();
+        let relocation = Relocation { loader, interpreter: Vec::new(), strings, others };
         let refused = LoaderView::new(view.tree.clone(), relocation).err().unwrap();
         assert_eq!(refused.errno(), Errno::INVAL);
+    }
+
+    #[test]
+    fn a_string_of_another_program_is_shown_as_a_shorter_one() {
+        let tree = MemoryTree::new();
+        let meta = Metadata { kind: Kind::File, ..Metadata::default_directory() };
+        let loader = tree.put(ROOT_INO, b"ld", meta, b"loader");
+        let program = b"..\0/cross/include/c++\0/cross/include\0..";
+        let file = tree.put(ROOT_INO, b"cc1plus", meta, program);
+        let tree: Arc<dyn Filesystem> = Arc::new(tree.frozen());
+        let view = |from: &[u8], to: &[u8]| {
+            let others = vec![Renamed { file, strings: vec![(from.to_vec(), to.to_vec())] }];
+            let (interpreter, strings) = (b"/dev/ld.so".to_vec(), Vec::new());
+            let relocation = Relocation { loader, interpreter, strings, others };
+            LoaderView::new(tree.clone(), relocation)
+        };
+        let shorter = view(b"/cross/include", b"/include").unwrap();
+        let expected = b"..\0/cross/include/c++\0/include\0\0\0\0\0\0\0..";
+        for piece in [1, 5, 100] {
+            assert_eq!(content(&shorter, file, 0, piece), expected);
+        }
+        assert_eq!(content(&shorter, loader, 0, 3), b"loader");
+        for (from, to) in [(&b"/include"[..], &b"/i"[..]), (b"/cross/include", b"/longer/include")]
+        {
+            assert_eq!(view(from, to).err().unwrap().errno(), Errno::INVAL);
+        }
     }
 
     #[test]

@@ -9,6 +9,6 @@ mod mapped;
 pub(crate) mod memory_tree;
 mod shared;
 
-pub use loader::{LoaderView, Relocation};
+pub use loader::{LoaderView, Relocation, Renamed};
 pub use mapped::MappedView;
 pub use shared::{Announcer, Change, Changes, GuestView, HostView, SharedTree, What};

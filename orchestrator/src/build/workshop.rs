@@ -6,6 +6,7 @@ use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::cache::{Archive, LayerCache, Progress};
 use outcrop_fs::layer::indexed::IndexedLayer;
 use outcrop_fs::layer::subtree::{fold_through_links, usr_merge_links};
+use outcrop_fs::layer::synthetic::{self, SyntheticNode as Node};
 use tokio::sync::OnceCell;
 
 use super::error::{BuildError, Result};
@@ -15,7 +16,7 @@ use super::tree::GuestTree;
 use crate::compile::Outside;
 use crate::compile::calls::Places;
 use crate::guest::{Accelerator, GuestOptions, Transport};
-use crate::kit::Kit;
+use crate::kit::{Kit, PackageLayer};
 use crate::store::{Artifact, Key, Store};
 
 /// Memory of a guest that builds, in MiB; the compilers run on the host.
@@ -48,6 +49,8 @@ struct Base {
     layers: Vec<Arc<dyn Layer>>,
     /// Top-level names that the base has as links into `usr/`.
     links: Vec<Vec<u8>>,
+    /// Of compilers that the host runs, where those are not the kit's own.
+    tools: Option<Vec<Arc<dyn Layer>>>,
 }
 
 impl Workshop {
@@ -87,20 +90,15 @@ impl Workshop {
         self.base
             .get_or_try_init(|| async {
                 let cache = LayerCache::new(self.store.layers());
-                let archives: Vec<Archive> = self
-                    .kit
-                    .packages()
-                    .into_iter()
-                    .map(|package| {
-                        let mut archive = Archive::new(package.path);
-                        archive.label = package.label;
-                        archive.digest = package.sha256;
-                        archive
-                    })
-                    .collect();
                 let kit = self.kit.clone();
                 let observer = self.observer.clone();
-                blocking(move || open_base(&cache, &archives, &kit, observer.as_ref())).await
+                let cross = match &self.compile {
+                    Some(Outside::InView(toolchain)) if toolchain.cross.is_some() => {
+                        Some(toolchain.nodes())
+                    }
+                    _ => None,
+                };
+                blocking(move || open_base(&cache, &kit, cross, observer.as_ref())).await
             })
             .await
     }
@@ -155,7 +153,8 @@ impl Workshop {
         let program = format!("/proc/{}/exe", std::process::id());
         let mut calls = None;
         if let Some(Outside::InView(toolchain)) = outside {
-            let layers = self.base.get().map(|base| base.layers.clone()).unwrap_or_default();
+            let tools = |base: &Base| base.tools.clone().unwrap_or_else(|| base.layers.clone());
+            let layers = self.base.get().map(tools).unwrap_or_default();
             let start = |places: &Places<'_>| toolchain.serve(program.as_ref(), places);
             calls = Some(Arc::new(tree.serve_calls(toolchain.view(layers)?, start)?));
         }
@@ -210,12 +209,34 @@ pub fn stack_layers(opened: Vec<Arc<dyn Layer>>) -> Result<Vec<Arc<dyn Layer>>> 
     Ok(layers)
 }
 
+/// `cross`: with the layers of the host's compilers and these nodes on top of them.
 fn open_base(
     cache: &LayerCache,
-    archives: &[Archive],
     kit: &Kit,
+    cross: Option<Vec<Node>>,
     observer: &dyn Observer,
 ) -> Result<Base> {
+    let mut layers = open_packages(cache, kit, kit.packages(), observer)?;
+    layers.push(Arc::new(super::synthetic::layer(kit.synthetic_nodes())?));
+    let links = usr_merge_links(&layers)?;
+    let tools = match cross {
+        None => None,
+        Some(nodes) => {
+            let mut tools = open_packages(cache, kit, kit.toolchain_packages(), observer)?;
+            tools.push(Arc::new(super::synthetic::layer(kit.toolchain_nodes())?));
+            tools.push(Arc::new(synthetic::layer("the assembler", nodes)?));
+            Some(tools)
+        }
+    };
+    Ok(Base { layers, links, tools })
+}
+
+fn open_packages(
+    cache: &LayerCache,
+    kit: &Kit,
+    packages: Vec<PackageLayer>,
+    observer: &dyn Observer,
+) -> Result<Vec<Arc<dyn Layer>>> {
     let told = std::sync::atomic::AtomicBool::new(false);
     let progress = |progress: Progress<'_>| {
         if progress.done > 0 && !told.swap(true, std::sync::atomic::Ordering::Relaxed) {
@@ -223,18 +244,25 @@ fn open_base(
             observer.observe(Event::Notice { text });
         }
     };
+    let archives: Vec<Archive> = packages
+        .into_iter()
+        .map(|package| {
+            let mut archive = Archive::new(package.path);
+            archive.label = package.label;
+            archive.digest = package.sha256;
+            archive
+        })
+        .collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let opened = cache.prepare_all(archives, threads, &progress);
-    let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(opened.len() + 1);
+    let opened = cache.prepare_all(&archives, threads, &progress);
+    let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(opened.len() + 2);
     for (archive, layer) in archives.iter().zip(opened) {
         layers.push(Arc::new(layer.map_err(|error| match is_damage(&error) {
             true => BuildError::Kit(kit.damaged(&format!("package {}", archive.label), error)),
             false => BuildError::FileSystem(error),
         })?));
     }
-    layers.push(Arc::new(super::synthetic::layer(kit.synthetic_nodes())?));
-    let links = usr_merge_links(&layers)?;
-    Ok(Base { layers, links })
+    Ok(layers)
 }
 
 /// Whether an archive is gone or not what it was, as opposed to a trouble of the host.

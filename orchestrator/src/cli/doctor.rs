@@ -179,7 +179,7 @@ fn compilers(kit: &Kit) -> Vec<Finding> {
         Err(error) => (Err(error.to_string()), None),
     };
     let mut findings = vec![Finding::new("the host compiles for guests", Need::May, c, REMEDY)];
-    if Toolchain::of(kit).is_some() {
+    if Toolchain::of(kit).is_ok() {
         let program = format!("/proc/{}/exe", std::process::id());
         findings.push(Finding::new(
             "the kit's compilers run in guests' views (--compile host)",

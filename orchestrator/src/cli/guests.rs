@@ -119,11 +119,9 @@ fn compiles<S>(
 /// The kit's own compilers, to be run by this host in guests' views.
 fn in_view(kit: &Kit, transport: Transport) -> CommandResult<Toolchain> {
     let why = match (Toolchain::of(kit), transport) {
-        (None, _) => {
-            format!("the compilers of {} are no programs for this machine", kit.architecture().name)
-        }
-        (Some(_), Transport::NineP) => "it needs virtiofs".to_owned(),
-        (Some(toolchain), Transport::Virtiofs) => {
+        (Err(why), _) => why,
+        (Ok(_), Transport::NineP) => "it needs virtiofs".to_owned(),
+        (Ok(toolchain), Transport::Virtiofs) => {
             let program = format!("/proc/{}/exe", std::process::id());
             match can_confine(program.as_ref()) {
                 Ok(()) => return Ok(toolchain),

@@ -93,6 +93,13 @@ impl Architecture {
         processor(&self.rust_target) == processor(env!("OUTCROP_TARGET"))
     }
 
+    /// The architecture of this very program, where kits of it are known.
+    pub fn of_this_program() -> Option<Architecture> {
+        Architecture::names()
+            .filter_map(|name| Architecture::by_name(name).ok())
+            .find(Architecture::is_native)
+    }
+
     /// Ours for what Debian, the kernel or rustc call an architecture: `arm64`, `aarch64`.
     pub fn named_by_others(name: &str) -> Option<&'static str> {
         Architecture::names().find(|own| {

@@ -72,12 +72,20 @@ impl Kits {
         } else {
             self.publish(&architecture, &lock, &directory)?;
         }
+        // Without it builds are only slower.
+        self.add_toolchain(&architecture, &lock, &directory, options, progress).unwrap_or_else(
+            |error| log::warn!("{}: no compilers of this host: {error}", architecture.name),
+        );
         self.point(&architecture.name, &name)?;
         self.open(&directory)
     }
 
     /// `architecture`: Debian's name.
-    fn private_apt(&self, architecture: &str, options: &CreateOptions) -> Result<PrivateApt> {
+    pub(super) fn private_apt(
+        &self,
+        architecture: &str,
+        options: &CreateOptions,
+    ) -> Result<PrivateApt> {
         let sources = host_sources(options.sources.as_deref())?;
         PrivateApt::new(&self.root.join("apt").join(architecture), architecture, sources)
     }

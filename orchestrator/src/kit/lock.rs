@@ -92,14 +92,8 @@ impl Lock {
         if !is_sha256(&lock.recipe) {
             return Err("the recipe is not 64 lower-case hexadecimal digits".into());
         }
-        for package in lock.packages.iter().chain([&lock.kernel]) {
-            if let Some(problem) = package.problem() {
-                return Err(format!("package {:?}: {problem}", package.name));
-            }
-        }
-        if !lock.packages.is_sorted_by(|a, b| a.name < b.name) {
-            return Err("the packages are not sorted by name, each once".into());
-        }
+        check_packages([&lock.kernel])?;
+        check_packages(&lock.packages)?;
         Ok(lock)
     }
 
@@ -126,6 +120,23 @@ impl Lock {
             })
         })
     }
+}
+
+/// The error is a phrase that names what is wrong.
+pub(super) fn check_packages<'a>(
+    packages: impl IntoIterator<Item = &'a LockedPackage>,
+) -> Result<(), String> {
+    let mut before: Option<&LockedPackage> = None;
+    for package in packages {
+        if let Some(problem) = package.problem() {
+            return Err(format!("package {:?}: {problem}", package.name));
+        }
+        if before.is_some_and(|before| before.name >= package.name) {
+            return Err("the packages are not sorted by name, each once".into());
+        }
+        before = Some(package);
+    }
+    Ok(())
 }
 
 pub(crate) fn is_sha256(text: &str) -> bool {

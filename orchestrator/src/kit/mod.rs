@@ -17,6 +17,7 @@ mod modinfo;
 mod modules;
 mod packages;
 pub mod sources_list;
+mod toolchain;
 mod unused;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use error::{Error, Result};
 pub use kernel::MODULE_LIST;
 pub use lock::{Lock, LockedPackage};
 pub use packages::DownloadProgress;
+pub use toolchain::ToolchainLock;
 pub use unused::{Unused, UnusedKit};
 
 use packages::PackageStore;
@@ -45,6 +47,7 @@ use crate::guest::VIRTIOFS_MODULE;
 
 /// Names of a kit's files.
 pub(crate) const LOCK_FILE: &str = "kit.lock";
+pub(crate) const TOOLCHAIN_LOCK: &str = "toolchain.lock";
 pub(crate) const VMLINUZ: &str = "vmlinuz";
 pub(crate) const VMLINUX: &str = "vmlinux";
 pub(crate) const MODULES: &str = "modules.cpio";
@@ -73,6 +76,7 @@ pub struct Kit {
     id: String,
     lock: Lock,
     architecture: Architecture,
+    toolchain: Option<ToolchainLock>,
     packages: PackageStore,
 }
 
@@ -131,6 +135,7 @@ impl Kits {
             id: lock.id(),
             lock,
             architecture,
+            toolchain: toolchain::read(directory),
             packages: self.package_store(),
         })
     }
@@ -175,10 +180,29 @@ impl Kit {
         self.directory.join(CONFIG)
     }
 
+    /// The host's compilers for a kit of another architecture, where it has some.
+    pub fn toolchain(&self) -> Option<&ToolchainLock> {
+        self.toolchain.as_ref()
+    }
+
     /// The base layer's packages, lowest first.
     pub fn packages(&self) -> Vec<PackageLayer> {
-        self.lock
-            .packages
+        self.layers_of(&self.lock.packages)
+    }
+
+    /// Packages of the host's compilers, lowest first.
+    pub fn toolchain_packages(&self) -> Vec<PackageLayer> {
+        self.toolchain.as_ref().map(|lock| self.layers_of(&lock.packages)).unwrap_or_default()
+    }
+
+    /// All that the kit needs of the store of packages.
+    fn all_packages(&self) -> impl Iterator<Item = &LockedPackage> {
+        let toolchain = self.toolchain.iter().flat_map(|lock| &lock.packages);
+        self.lock.packages.iter().chain([&self.lock.kernel]).chain(toolchain)
+    }
+
+    fn layers_of(&self, packages: &[LockedPackage]) -> Vec<PackageLayer> {
+        packages
             .iter()
             .map(|package| PackageLayer {
                 label: package.label(),
@@ -213,7 +237,7 @@ impl Kit {
     /// Reads the packages again, the kernel's among them, and compares their digests with the lock
     /// file: tells each one's label and place, and what is wrong with it.
     pub fn verify_packages(&self, mut tell: impl FnMut(&str, &Path, Option<String>)) {
-        for package in self.lock.packages.iter().chain([&self.lock.kernel]) {
+        for package in self.all_packages() {
             let path = self.packages.path_of(package);
             let problem =
                 match fs::File::open(&path).and_then(|mut file| packages::digest(&mut file)) {
@@ -259,6 +283,14 @@ impl Kit {
     /// The base layer's topmost nodes.
     pub fn synthetic_nodes(&self) -> Vec<SyntheticNode> {
         synthetic_nodes(&self.architecture, &self.lock.packages)
+    }
+
+    /// The topmost nodes of the host's compilers.
+    pub fn toolchain_nodes(&self) -> Vec<SyntheticNode> {
+        let packages = self.toolchain.as_ref().map(|lock| lock.packages.as_slice());
+        Architecture::of_this_program()
+            .map(|host| synthetic_nodes(&host, packages.unwrap_or_default()))
+            .unwrap_or_default()
     }
 
     /// Whether guests can mount a virtiofs: the initramfs carries the module, or the kernel has it

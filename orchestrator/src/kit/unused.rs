@@ -73,7 +73,7 @@ impl Kits {
 impl Kit {
     /// Every package of the kit, its kernel's among them.
     fn package_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let all = self.lock.packages.iter().chain([&self.lock.kernel]);
+        let all = self.all_packages();
         all.map(|package| self.packages.path_of(package))
     }
 }

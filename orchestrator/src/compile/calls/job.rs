@@ -22,7 +22,7 @@ use rustix::process::{
 use seccompiler::BpfProgram;
 
 use super::confinement::TEMPORARY;
-use super::toolchain;
+use super::toolchain::Toolchain;
 use crate::compile::endpoint::Limits;
 use crate::compile::job_log::{HOST, JobRecord};
 use crate::process::usage;
@@ -61,6 +61,7 @@ impl Job {
         program: &Path,
         limits: &Limits,
         filter: &BpfProgram,
+        toolchain: &Toolchain,
     ) -> io::Result<Job> {
         let mut command = Command::new(program);
         let (first, rest) = call.arguments.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -68,6 +69,7 @@ impl Job {
         let name = Path::new(OsStr::from_bytes(first)).file_name().unwrap_or_default();
         command
             .arg0(Path::new("/usr/bin").join(name))
+            .args(toolchain.options())
             .args(rest.iter().map(|a| OsStr::from_bytes(a)));
         command.current_dir(OsStr::from_bytes(&call.directory)).env_clear();
         for (name, value) in &call.environment {
@@ -76,8 +78,7 @@ impl Job {
             }
             command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
         }
-        command.env("PATH", "/nowhere").env("COMPILER_PATH", toolchain::PARTS);
-        command.env("TMPDIR", Path::new("/").join(TEMPORARY));
+        command.envs(toolchain.environment()).env("TMPDIR", Path::new("/").join(TEMPORARY));
         let input = if call.reads_input { Stdio::piped() } else { Stdio::null() };
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         limit(&mut command, call.umask, limits.clone(), filter.clone());

@@ -2,16 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use outcrop_guest::protocol::compile::Call;
 
-use super::toolchain;
+use super::toolchain::{PLACE, Toolchain};
 
 /// Options, by what they begin with, that make a compiler run other programs, read its own parts from
-/// elsewhere, tell where these are, or load what converts between character sets.
-const OPTIONS: [&str; 19] = [
+/// elsewhere, tell where these are, load what converts between character sets, or ask what processor
+/// this is.
+const OPTIONS: [&str; 22] = [
     "-###",
     "--help",
     "--print",
@@ -26,6 +26,9 @@ const OPTIONS: [&str; 19] = [
     "-fplugin",
     "-fwide-exec-charset",
     "-iplugindir",
+    "-march=native",
+    "-mcpu=native",
+    "-mtune=native",
     "-print",
     "-specs",
     "-v",
@@ -36,20 +39,32 @@ const OPTIONS: [&str; 19] = [
 /// Directories that are the guest's own, not part of the tree.
 const OTHER_TREES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
+/// Options with which a compiler that lacks an update of the kit's tells its own version.
+const TELL_VERSION: [&str; 4] = ["--version", "-S", "-save-temps", "--save-temps"];
+
 /// The program to run for a call, or why it is the guest's own business.
-pub fn program(call: &Call, programs: &BTreeMap<String, PathBuf>) -> Result<PathBuf, String> {
+pub fn program(call: &Call, toolchain: &Toolchain) -> Result<PathBuf, String> {
     if (call.uid, call.gid) != (0, 0) {
         return Err(format!("the caller is user {}", call.uid));
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let called = call.arguments.first().map(|name| text(name)).unwrap_or_default();
     let name = Path::new(&called).file_name().map(|name| name.to_string_lossy().into_owned());
-    let program = name.and_then(|name| programs.get(&name));
+    let program = name.and_then(|name| toolchain.programs.get(&name));
+    let update = toolchain.cross.as_ref().and_then(|cross| cross.update.as_ref());
     let program = program.ok_or_else(|| format!("{called} is not offered"))?;
     for argument in call.arguments.iter().skip(1) {
         let argument = text(argument);
         if let Some(option) = OPTIONS.iter().find(|option| argument.starts_with(**option)) {
             return Err(format!("the option {option}"));
+        }
+        if let Some(update) = update {
+            let tells = TELL_VERSION.into_iter().find(|option| argument.starts_with(option));
+            let differs = update.differs.iter().map(String::as_str);
+            let mut differs = differs.filter(|word| argument.contains(word));
+            if let Some(word) = tells.or_else(|| differs.next()) {
+                return Err(format!("the host's compiler lacks an update: {word}"));
+            }
         }
         let elsewhere = OTHER_TREES.iter().find(|tree| argument.contains(&format!("{tree}/")));
         if let Some(tree) = elsewhere.filter(|_| argument != "/dev/null") {
@@ -61,7 +76,7 @@ pub fn program(call: &Call, programs: &BTreeMap<String, PathBuf>) -> Result<Path
         return Err(format!("the directory {directory}"));
     }
     let relative = program.strip_prefix("/").unwrap_or(program);
-    Ok(Path::new(toolchain::PLACE).join(relative))
+    Ok(Path::new(PLACE).join(relative))
 }
 
 #[cfg(test)]
@@ -69,14 +84,21 @@ mod tests {
     use super::*;
 
     fn asked(words: &str, change: impl FnOnce(&mut Call)) -> Result<PathBuf, String> {
-        let programs = BTreeMap::from([("gcc".to_owned(), PathBuf::from("/usr/bin/T-gcc-12"))]);
+        asked_of(&Toolchain::for_tests(None), words, change)
+    }
+
+    fn asked_of(
+        toolchain: &Toolchain,
+        words: &str,
+        change: impl FnOnce(&mut Call),
+    ) -> Result<PathBuf, String> {
         let mut call = Call {
             arguments: words.split(' ').map(|word| word.as_bytes().to_vec()).collect(),
             directory: b"/work".to_vec(),
             ..Call::default()
         };
         change(&mut call);
-        program(&call, &programs)
+        program(&call, toolchain)
     }
 
     #[test]
@@ -107,6 +129,7 @@ mod tests {
             ("gcc --specs own a.c", "the option --specs"),
             ("gcc @more", "the option @"),
             ("gcc -print-prog-name=ld", "the option -print"),
+            ("gcc -O2 -march=native a.c", "the option -march=native"),
             ("gcc -finput-charset=latin1 a.c", "the option -finput-charset"),
             ("gcc -c a.c -o /dev/shm/a.o", "a file in /dev"),
             ("gcc -c a.c -I/proc/self/root", "a file in /proc"),
@@ -118,5 +141,16 @@ mod tests {
         let elsewhere = asked("gcc a.c", |call| call.directory = b"/dev/shm".to_vec());
         assert_eq!(elsewhere, Err("the directory /dev/shm".to_owned()));
         assert!(asked("gcc", |call| call.arguments.clear()).is_err());
+    }
+
+    #[test]
+    fn what_a_compiler_without_the_kit_s_update_does_otherwise_is_the_guest_s() {
+        let older = Toolchain::for_tests(Some(&["stack-protect"]));
+        assert!(asked_of(&older, "gcc -c -pipe a.c", |_| {}).is_ok());
+        for word in ["--version", "-S", "-save-temps=obj", "-fstack-protector-strong"] {
+            assert!(asked(&format!("gcc {word} a.c"), |_| {}).is_ok(), "{word}");
+            let why = asked_of(&older, &format!("gcc {word} a.c"), |_| {}).unwrap_err();
+            assert!(why.starts_with("the host's compiler lacks an update: "), "{why}");
+        }
     }
 }

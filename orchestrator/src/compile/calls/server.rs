@@ -126,11 +126,11 @@ impl Server {
     fn start_waiting(&mut self) -> io::Result<()> {
         while self.jobs.len() < self.settings.slots {
             let Some((id, call)) = self.waiting.pop_front() else { break };
-            let started =
-                refusal::program(&call, &self.settings.toolchain.programs).and_then(|program| {
-                    Job::start(&call, &program, &self.settings.limits, &self.filter)
-                        .map_err(|e| e.to_string())
-                });
+            let Settings { toolchain, limits, .. } = &self.settings;
+            let started = refusal::program(&call, toolchain).and_then(|program| {
+                Job::start(&call, &program, limits, &self.filter, toolchain)
+                    .map_err(|e| e.to_string())
+            });
             match started {
                 Ok(job) => drop(self.jobs.insert(id, job)),
                 Err(reason) => self.refuse(id, reason)?,
