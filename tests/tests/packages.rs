@@ -33,14 +33,14 @@ fn packages_are_the_same_whoever_compiles() {
     };
     for package in packages() {
         let scratch = Scratch::new();
-        let build_by = |compile: &&str| {
+        let build_by = |compile: &str| {
             let (definitions, name) = package.define(&scratch);
             let said = build(&definitions, &name, compile);
             let by_host = said.contains("jobs compiled by the host");
             assert_eq!(by_host, compile != "guest", "--compile {compile}:\n{said}");
             format!("artifact:{name}")
         };
-        let artifacts: Vec<String> = ways.iter().map(build_by).collect();
+        let artifacts: Vec<String> = ways.iter().copied().map(build_by).collect();
         let objects = run(outcrop().args(["ls", "-R", &artifacts[0]])).ok().stdout;
         assert!(objects.contains("/libz.so.1") || objects.contains("/decoder.o"), "{objects}");
         for other in &artifacts[1..] {

@@ -87,7 +87,8 @@ fn create(kits: &Kits, arguments: &Create) -> CommandResult {
         let outdated = present.is_outdated();
         match present.check() {
             Ok(()) if outdated && arguments.if_outdated => {}
-            Ok(()) => return Ok(()),
+            Ok(()) if !present.lacks_toolchain() => return Ok(()),
+            Ok(()) => {}
             Err(error) => log::warn!("{error}"),
         }
         if !outdated {

@@ -93,11 +93,10 @@ impl Architecture {
         processor(&self.rust_target) == processor(env!("OUTCROP_TARGET"))
     }
 
-    /// The architecture of this very program, where kits of it are known.
-    pub fn of_this_program() -> Option<Architecture> {
-        Architecture::names()
-            .filter_map(|name| Architecture::by_name(name).ok())
-            .find(Architecture::is_native)
+    /// The architecture of this very program, where it can run compilers in guests' views.
+    pub fn of_toolchains() -> Option<Architecture> {
+        // The loader's name and place are this one's (`compile::calls::toolchain`).
+        Architecture::by_name("x86_64").ok().filter(Architecture::is_native)
     }
 
     /// Ours for what Debian, the kernel or rustc call an architecture: `arm64`, `aarch64`.

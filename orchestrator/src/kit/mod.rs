@@ -185,6 +185,14 @@ impl Kit {
         self.toolchain.as_ref()
     }
 
+    /// Whether there should be, and are not, all compilers of the host for it.
+    pub fn lacks_toolchain(&self) -> bool {
+        let packages = self.toolchain_packages();
+        !self.architecture.is_native()
+            && Architecture::of_toolchains().is_some()
+            && (packages.is_empty() || packages.iter().any(|package| !package.path.is_file()))
+    }
+
     /// The base layer's packages, lowest first.
     pub fn packages(&self) -> Vec<PackageLayer> {
         self.layers_of(&self.lock.packages)
@@ -288,7 +296,7 @@ impl Kit {
     /// The topmost nodes of the host's compilers.
     pub fn toolchain_nodes(&self) -> Vec<SyntheticNode> {
         let packages = self.toolchain.as_ref().map(|lock| lock.packages.as_slice());
-        Architecture::of_this_program()
+        Architecture::of_toolchains()
             .map(|host| synthetic_nodes(&host, packages.unwrap_or_default()))
             .unwrap_or_default()
     }

@@ -74,8 +74,7 @@ impl Kits {
         options: &CreateOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
-        let Some(host) = Architecture::of_this_program().filter(|_| !architecture.is_native())
-        else {
+        let Some(host) = Architecture::of_toolchains().filter(|_| !architecture.is_native()) else {
             return Ok(());
         };
         let (toolchain, uris) = match read(directory) {

@@ -94,9 +94,7 @@ impl Toolchain {
     /// What this host can run for a kit; if nothing, why, as one sentence.
     pub fn of(kit: &Kit) -> Result<Toolchain, String> {
         let architecture = kit.architecture();
-        let host = Architecture::of_this_program();
-        // The loader's name and place are this one's.
-        let host = host.filter(|host| host.name == "x86_64");
+        let host = Architecture::of_toolchains();
         let host = host.ok_or("it is for x86_64 hosts")?;
         let packages = &kit.lock().packages;
         let version = |compiler: &str| {
@@ -231,7 +229,7 @@ impl Cross {
         let toolchain = kit.toolchain().ok_or_else(again)?;
         let name = format!("gcc-{version}-{}", architecture.package_suffix());
         let theirs = &toolchain.package(&name).ok_or_else(again)?.version;
-        if kit.toolchain_packages().iter().any(|package| !package.path.is_file()) {
+        if kit.lacks_toolchain() {
             return Err(again());
         }
         let own = kit.lock().compiler_package().map(|package| package.version.as_str());

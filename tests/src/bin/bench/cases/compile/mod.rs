@@ -33,7 +33,8 @@ const fn case(
 const HOW: &str = "\
     The same commands for everybody, with `make -j2`; times of each step, and the processor time that it \
     took (in a guest: of QEMU and of the host's compilers, without our own server). Outcrop: `outcrop \
-    build` with one guest, where the host compiles what the guest has preprocessed. The guest's gcc: \
+    build` with one guest, where the host compiles what the guest has preprocessed. In view: with \
+    `--compile host`, where the host does all of a compiler's work. The guest's gcc: \
     the same with `--compile guest`. qemu-user: the kit's packages unpacked, and its gcc run in a chroot \
     through binfmt_misc. The host's: Debian's cross compiler, by hand.";
 
@@ -79,6 +80,7 @@ fn measure<const POSITION: usize>(bench: &Bench, rounds: usize) -> Result<Vec<Ro
     };
     let contenders = vec![
         guest("Outcrop", "virtiofs", "distcc").if_wanted(bench),
+        guest("Outcrop in view", "virtiofs", "host").if_wanted(bench),
         guest("Outcrop over 9p", "9p", "distcc").if_wanted(bench),
         guest("the guest's gcc", "virtiofs", "guest").if_wanted(bench),
         Contender::with(EMULATOR, emulator, |emulator| emulator.build(package)).if_wanted(bench),
