@@ -15,6 +15,7 @@ use super::hidden::Told;
 use super::tree::GuestTree;
 use crate::compile::Outside;
 use crate::compile::calls::Places;
+use crate::compile::calls::toolchain::callers;
 use crate::guest::{Accelerator, GuestOptions, Transport};
 use crate::kit::{Kit, PackageLayer};
 use crate::store::{Artifact, Key, Store};
@@ -136,10 +137,9 @@ impl Workshop {
     pub async fn stack(&self, artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
         let base = self.base().await?;
         let mut layers = base.layers.clone();
-        if let Some(Outside::InView(toolchain)) = &self.compile {
-            let fault = |source| outcrop_fs::Error::host("cannot read", &self.agent, source);
-            layers.push(toolchain.callers(std::fs::read(&self.agent).map_err(fault)?)?);
-        }
+        // A tree that a failure leaves can be looked at with another choice of who compiles.
+        let fault = |source| outcrop_fs::Error::host("cannot read", &self.agent, source);
+        layers.push(callers(&self.kit, std::fs::read(&self.agent).map_err(fault)?)?);
         for artifact in artifacts {
             layers.extend(fold_through_links(open_artifact(artifact)?, &base.links)?);
         }

@@ -147,6 +147,20 @@ pub async fn workshop(
     let mut notices = Vec::new();
     let (transport, notice) = transport(&kit, wishes.transport).await?;
     notices.extend(notice);
+    let toolchain = match wishes.compile {
+        CompileChoice::Host => Some(in_view(&kit, transport)?),
+        // Whoever names other machines wants them to compile.
+        CompileChoice::Auto if wishes.servers.is_empty() => match in_view(&kit, transport) {
+            Ok(toolchain) => Some(toolchain),
+            Err(error) => {
+                // Of 9p it was told already that it is slower.
+                let told = (transport == Transport::Virtiofs).then(|| error.message.clone());
+                notices.extend(told);
+                None
+            }
+        },
+        _ => None,
+    };
     let by_distcc = || {
         let mut service = CompileService::probe(&kit)?;
         if let Some(why) = service.without_cxx() {
@@ -160,10 +174,10 @@ pub async fn workshop(
         service.guests_help = wishes.compile != CompileChoice::DistccOnly;
         Ok(service)
     };
-    let (compile, compile_notice) = match wishes.compile {
-        CompileChoice::Host => (Some(Outside::InView(in_view(&kit, transport)?)), None),
-        choice => {
-            let (service, notice) = compiles(choice, by_distcc)?;
+    let (compile, compile_notice) = match toolchain {
+        Some(toolchain) => (Some(Outside::InView(toolchain)), None),
+        None => {
+            let (service, notice) = compiles(wishes.compile, by_distcc)?;
             (service.map(Outside::Distcc), notice)
         }
     };

@@ -7,14 +7,14 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompileChoice {
-    /// the host where it has the kit's compiler, guests elsewhere
+    /// host where it can be, else distcc where the host has the compiler, else guest
     #[default]
     Auto,
     /// the host, through distcc; without a compiler for it nothing is built
     Distcc,
     /// as distcc, and a job that the host refuses fails
     DistccOnly,
-    /// the kit's compilers, run by the host in the guest's own view
+    /// the host, which does all of a compiler's work in the guest's own view
     Host,
     /// guests by themselves
     Guest,

@@ -160,20 +160,6 @@ impl Toolchain {
         self.cross.iter().map(|_| format!("-B{PARTS}")).collect()
     }
 
-    /// What a guest has in its tree: the agent's program, `caller`, under the compilers' names.
-    pub fn callers(&self, caller: Vec<u8>) -> outcrop_fs::Result<Arc<dyn Layer>> {
-        let mut nodes = vec![
-            Node::new("usr/lib/outcrop", Kind::Directory, 0o755),
-            Node::new("usr/lib/outcrop/caller", Kind::File(caller), 0o755),
-            Node::new(CALLER_DIRECTORY, Kind::Directory, 0o755),
-        ];
-        nodes.extend(self.programs.keys().map(|name| {
-            let target = Kind::Symlink(b"../caller".to_vec());
-            Node::new(format!("{CALLER_DIRECTORY}/{name}"), target, 0o777)
-        }));
-        Ok(Arc::new(synthetic::layer("callers", nodes)?))
-    }
-
     /// Starts the server of one guest's calls; `program` is this executable.
     pub fn serve(&self, program: &Path, places: &Places<'_>) -> io::Result<CallServer> {
         let settings = Settings {
@@ -217,6 +203,22 @@ impl Toolchain {
         }
         LoaderView::new(Arc::new(tree), Relocation { loader, interpreter, strings, others })
     }
+}
+
+/// What every guest has in its tree, whoever compiles: the agent's program, `caller`, under the names of
+/// the kit's compilers.
+pub fn callers(kit: &Kit, caller: Vec<u8>) -> outcrop_fs::Result<Arc<dyn Layer>> {
+    let mut nodes = vec![
+        Node::new("usr/lib/outcrop", Kind::Directory, 0o755),
+        Node::new("usr/lib/outcrop/caller", Kind::File(caller), 0o755),
+        Node::new(CALLER_DIRECTORY, Kind::Directory, 0o755),
+    ];
+    let names = compiler_names(kit.architecture(), &kit.lock().packages);
+    nodes.extend(names.into_iter().map(|name| {
+        let target = Kind::Symlink(b"../caller".to_vec());
+        Node::new(format!("{CALLER_DIRECTORY}/{name}"), target, 0o777)
+    }));
+    Ok(Arc::new(synthetic::layer("callers", nodes)?))
 }
 
 impl Cross {

@@ -33,9 +33,8 @@ const fn case(
 const HOW: &str = "\
     The same commands for everybody, with `make -j2`; times of each step, and the processor time that it \
     took (in a guest: of QEMU and of the host's compilers, without our own server). Outcrop: `outcrop \
-    build` with one guest, where the host compiles what the guest has preprocessed. In view: with \
-    `--compile host`, where the host does all of a compiler's work. The guest's gcc: \
-    the same with `--compile guest`. qemu-user: the kit's packages unpacked, and its gcc run in a chroot \
+    build` with one guest, for which the host does all of a compiler's work. By distcc: it compiles \
+    what the guest has preprocessed. The guest's gcc: the same with `--compile guest`. qemu-user: the kit's packages unpacked, and its gcc run in a chroot \
     through binfmt_misc. The host's: Debian's cross compiler, by hand.";
 
 /// Baserock's name, Debian's triplet, QEMU's name, and the machine in an ELF header (elf.h).
@@ -79,9 +78,9 @@ fn measure<const POSITION: usize>(bench: &Bench, rounds: usize) -> Result<Vec<Ro
         false => Err(LEFT_OUT.into()),
     };
     let contenders = vec![
-        guest("Outcrop", "virtiofs", "distcc").if_wanted(bench),
-        guest("Outcrop in view", "virtiofs", "host").if_wanted(bench),
-        guest("Outcrop over 9p", "9p", "distcc").if_wanted(bench),
+        guest("Outcrop", "virtiofs", "host").if_wanted(bench),
+        guest("Outcrop by distcc", "virtiofs", "distcc").if_wanted(bench),
+        guest("Outcrop by distcc, over 9p", "9p", "distcc").if_wanted(bench),
         guest("the guest's gcc", "virtiofs", "guest").if_wanted(bench),
         Contender::with(EMULATOR, emulator, |emulator| emulator.build(package)).if_wanted(bench),
         Contender::with(HOST, HostCompiler::find(bench, &TARGET), |host| host.build(package))
@@ -103,8 +102,8 @@ fn shown(package: &Package, results: &[Outcome<Taken>]) -> Vec<Row> {
         let name = format!("{}: {phase}", package.name);
         let row = Row::new(name.clone(), column(&|phase| phase.seconds));
         rows.push(match phase {
-            "configure" => row.targets([at_most(10.0).of(HOST)]),
-            "make" => row.targets([at_most(if package.is_small { 12.0 } else { 4.0 }).of(HOST)]),
+            "configure" => row.targets([at_most(if package.is_small { 10.0 } else { 6.0 }).of(HOST)]),
+            "make" => row.targets([at_most(if package.is_small { 6.0 } else { 1.5 }).of(HOST)]),
             _ => row,
         });
         rows.push(Row::new(format!("{name}, processor"), column(&|phase| phase.cpu_seconds)));
