@@ -241,6 +241,23 @@ fn what_the_host_cannot_do_is_told_before_anything_starts() {
     run(command.arg(&definitions)).fails(3).says("it needs virtiofs").says("--compile distcc");
 }
 
+#[test]
+fn a_compiler_that_a_dependency_brings_is_the_one_that_compiles() {
+    if !guests_can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (brings, uses) = (fresh_name("brings"), fresh_name("uses"));
+    let bring = "mkdir -p $DESTDIR/usr/bin; printf '#!/bin/sh\\necho own\\n' > $DESTDIR/usr/bin/gcc\n\
+                 chmod 755 $DESTDIR/usr/bin/gcc";
+    let call = "mkdir -p $DESTDIR; test \"$(gcc)\" = own";
+    let chunks = [(brings.as_str(), &[][..], bring), (uses.as_str(), &[brings.as_str()][..], call)];
+    let definitions = tree(&scratch, &chunks);
+    let mut command: Command = outcrop();
+    command.args(["build", &uses, "--arch", &guest_arch(), "--definitions"]);
+    run(command.arg(&definitions)).ok().says("the guest compiles: /usr/bin/gcc is of ");
+}
+
 /// Builds a chunk with `--compile host`; gives its steps.
 fn built(script: &str) -> Vec<Value> {
     let scratch = Scratch::new();

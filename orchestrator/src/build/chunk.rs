@@ -13,6 +13,7 @@ use outcrop_fs::layer::placed::Placed;
 use outcrop_fs::node::{Device, Ino, Kind, Timestamp};
 use outcrop_fs::sysroot::{Options, Sysroot};
 
+use super::compilers::{Brought, brought};
 use super::error::{BuildError, Result};
 use super::event::Event;
 use super::failed;
@@ -23,6 +24,7 @@ use super::report::StepReport;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, blocking, stack_alone};
 use crate::compile::JOB_LOG;
+use crate::compile::Outside;
 use crate::compile::job_log::JobLog;
 use crate::definitions::{self, DeviceKind, Step, StepName};
 use crate::guest::{Command, Exit, Guest};
@@ -133,11 +135,19 @@ async fn run_in_guest(
     log: &mut BuildLog,
     started: Instant,
 ) -> Result<()> {
-    let options = workshop.guest_options(tree, true)?;
+    let brought = workshop.compile.as_ref().and_then(|_| brought(&workshop.kit, &tree.sysroot));
+    if let Some(Brought { path, by }) = &brought {
+        let sentence = format!("the guest compiles: {path} is of {by}, not of the kit");
+        log.note(&sentence);
+        workshop.notice(format!("{}: {sentence}", job.component));
+    }
+    let compile = brought.is_none();
+    let options = workshop.guest_options(tree, compile)?;
     let mut guest = Guest::start(options).await?;
     note_start(workshop, job, &guest, log, started);
     let mut jobs = JobLog::new(tree.run_directory().join(JOB_LOG));
-    let outcome = run_steps(workshop, job, &mut guest, &mut jobs, log).await;
+    let outside = workshop.compile.as_ref().filter(|_| compile);
+    let outcome = run_steps(workshop, job, outside, &mut guest, &mut jobs, log).await;
     end_guest(guest, &job.component, outcome).await
 }
 
@@ -180,6 +190,7 @@ fn note_start(
 async fn run_steps(
     workshop: &Workshop,
     job: &ChunkJob,
+    outside: Option<&Outside>,
     guest: &mut Guest,
     jobs: &mut JobLog,
     log: &mut BuildLog,
@@ -190,7 +201,7 @@ async fn run_steps(
         let component = job.component.clone();
         workshop.observer.observe(Event::Step { component, step: label.clone() });
         let mut environment = (job.environment)(Some(step.name), workshop.jobs);
-        if let Some(compile) = &workshop.compile {
+        if let Some(compile) = outside {
             compile.extend_environment(&mut environment);
         }
         log.environment(&environment);

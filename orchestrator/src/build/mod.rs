@@ -5,6 +5,7 @@
 //! ```
 
 mod chunk;
+mod compilers;
 pub mod durations;
 mod error;
 pub mod event;

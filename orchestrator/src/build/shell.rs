@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::chunk::{self, ChunkJob};
+use super::compilers::brought;
 use super::error::Result;
 use super::tree::GuestTree;
 use super::workshop::{Workshop, stack_alone};
@@ -33,10 +34,13 @@ pub async fn in_chunk(
     };
     let tree = chunk::prepare(workshop, job, kept.as_deref()).await?;
     let mut environment = (job.environment)(None, workshop.jobs);
-    if let Some(compile) = &workshop.compile {
+    let outside = workshop.compile.as_ref();
+    let outside = outside.filter(|_| brought(&workshop.kit, &tree.sysroot).is_none());
+    if let Some(compile) = outside {
         compile.extend_environment(&mut environment);
     }
-    run(workshop, tree, errand, &job.build_directory(), environment, true).await
+    let compile = outside.is_some();
+    run(workshop, tree, errand, &job.build_directory(), environment, compile).await
 }
 
 /// Opens the tree of a built system; with `of_failure` the tree that its last failed assembly left.

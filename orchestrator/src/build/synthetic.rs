@@ -6,6 +6,9 @@ use outcrop_fs::layer::synthetic::{self, SyntheticKind as Kind, SyntheticNode as
 use super::error::Result;
 use crate::kit::{SyntheticKind, SyntheticNode};
 
+/// The layer's.
+pub const LABEL: &str = "the kit's own nodes";
+
 /// What no package of the kit ships, as the topmost layer of the base.
 pub fn layer(nodes: Vec<SyntheticNode>) -> Result<IndexedLayer> {
     let nodes = nodes.into_iter().map(|node| {
@@ -19,5 +22,5 @@ pub fn layer(nodes: Vec<SyntheticNode>) -> Result<IndexedLayer> {
         converted.gid = node.gid;
         converted
     });
-    Ok(synthetic::layer("the kit's own nodes", nodes)?)
+    Ok(synthetic::layer(LABEL, nodes)?)
 }

@@ -102,7 +102,9 @@ fn shown(package: &Package, results: &[Outcome<Taken>]) -> Vec<Row> {
         let name = format!("{}: {phase}", package.name);
         let row = Row::new(name.clone(), column(&|phase| phase.seconds));
         rows.push(match phase {
-            "configure" => row.targets([at_most(if package.is_small { 10.0 } else { 6.0 }).of(HOST)]),
+            "configure" => {
+                row.targets([at_most(if package.is_small { 10.0 } else { 6.0 }).of(HOST)])
+            }
             "make" => row.targets([at_most(if package.is_small { 6.0 } else { 1.5 }).of(HOST)]),
             _ => row,
         });
