@@ -179,21 +179,28 @@ fn compilers(kit: &Kit) -> Vec<Finding> {
         Err(error) => (Err(error.to_string()), None),
     };
     let mut findings = vec![Finding::new("the host compiles for guests", Need::May, c, REMEDY)];
-    if Toolchain::of(kit).is_ok() {
-        let program = format!("/proc/{}/exe", std::process::id());
-        findings.push(Finding::new(
-            "the kit's compilers run in guests' views (--compile host)",
-            Need::May,
-            can_confine(program.as_ref()),
-            "allow user namespaces to ordinary users: sysctl kernel.unprivileged_userns_clone=1, \
-             and kernel.apparmor_restrict_unprivileged_userns=0 where there is such a setting",
-        ));
-    }
+    findings.push(in_views(kit));
     if let Some(missing) = cxx {
         let what = "the host compiles C++ for guests";
         findings.push(Finding::new(what, Need::May, Err(missing), REMEDY));
     }
     findings
+}
+
+fn in_views(kit: &Kit) -> Finding {
+    const WHAT: &str = "the host runs compilers in guests' views";
+    if let Err(why) = Toolchain::of(kit) {
+        let remedy = "guests preprocess what they compile without it, some times slower";
+        return Finding::new(WHAT, Need::May, Err(why), remedy);
+    }
+    let program = format!("/proc/{}/exe", std::process::id());
+    Finding::new(
+        WHAT,
+        Need::May,
+        can_confine(program.as_ref()),
+        "allow user namespaces to ordinary users: sysctl kernel.unprivileged_userns_clone=1, \
+         and kernel.apparmor_restrict_unprivileged_userns=0 where there is such a setting",
+    )
 }
 
 /// What only a guest can tell.

@@ -257,9 +257,11 @@ impl Cross {
             "/usr/lib/gcc-cross/{triplet}/{version}/../../../../{triplet}/include/c++/{version}"
         );
         let native = format!("/usr/include/c++/{version}");
+        // Debian's directories of 32-bit x86 do not have the compiler's name for it.
+        let directory = triplet.replacen("i686-", "i386-", 1);
         [
             (cross.clone(), native.clone()),
-            (format!("{cross}/{triplet}"), format!("/usr/include/{triplet}/c++/{version}")),
+            (format!("{cross}/{triplet}"), format!("/usr/include/{directory}/c++/{version}")),
             (format!("{cross}/backward"), format!("{native}/backward")),
         ]
         .map(|(from, to)| (from.into_bytes(), to.into_bytes()))
