@@ -78,7 +78,7 @@ pub fn in_guest(
     run(tar.arg("cf").arg(&archive).arg("-C").arg(scratch.path()).arg("source")).ok();
     let name = fresh_name("suite");
     // Not to the sysroot, which a suite may want to remount.
-    let script = format!("( {script}\n) > /tmp/report 2>&1 || true\ncp /tmp/report \"$DESTDIR/\"");
+    let script = format!("( {script}\n) > /run/report 2>&1 || true\ncp /run/report \"$DESTDIR/\"");
     let definitions = sourced(scratch, &name, &archive, &script);
     let mut build = outcrop();
     build.args(["build", &name, "--arch", "x86_64", "--transport", transport, "--definitions"]);

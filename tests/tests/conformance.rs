@@ -93,7 +93,7 @@ END
   grep -q "^$group:" /etc/group || echo "$group:x:$id:" >> /etc/group
 done
 mkdir -m 755 /tried
-root=/tmp/root
+root=/run/root
 mkdir "$root"
 for directory in tried usr etc dev proc; do
   mkdir "$root/$directory"
