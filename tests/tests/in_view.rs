@@ -193,9 +193,8 @@ fn a_guest_gets_compilers_and_nothing_else_of_the_host() {
     let step = built(&HOSTILE.replace("SECRET", &secret.display().to_string())).remove(0);
     assert_eq!(step["compiled"]["refused"]["the option -wrapper"], 1, "{step}");
     assert_eq!(step["compiled"]["refused"]["the caller is user 65534"], 1, "{step}");
-    wait_until("no compiler is left", Duration::from_secs(10), || {
-        processes_with("/dev/parts/").is_empty()
-    });
+    // It is the first process of its namespace: with it the kernel ends all compilers.
+    wait_until("no server of compilers is left", Duration::from_secs(10), || servers().is_empty());
 }
 
 #[test]
@@ -216,12 +215,10 @@ fn whatever_ends_a_build_nothing_of_it_is_left() {
         wait_until("the guest is at work", Duration::from_secs(120), || {
             std::fs::read_to_string(&events).is_ok_and(|text| text.contains("\"guest-ready\""))
         });
-        assert!(!processes_with("compile-calls").is_empty());
+        assert!(!servers().is_empty());
         run(Command::new("kill").args([signal, &build.id().to_string()])).ok();
         build.wait().unwrap();
-        wait_until("the end of the server", Duration::from_secs(20), || {
-            processes_with("compile-calls").is_empty()
-        });
+        wait_until("the end of the server", Duration::from_secs(20), || servers().is_empty());
         run(outcrop().args(["kit", "list"])).ok();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&run_directory), "after {signal}: {mounts}");
@@ -256,6 +253,11 @@ fn a_compiler_that_a_dependency_brings_is_the_one_that_compiles() {
     let mut command: Command = outcrop();
     command.args(["build", &uses, "--arch", &guest_arch(), "--definitions"]);
     run(command.arg(&definitions)).ok().says("the guest compiles: /usr/bin/gcc is of ");
+}
+
+/// Those of builds in this store; other tests run beside, with stores of their own.
+fn servers() -> Vec<String> {
+    processes_with(&format!("compile-calls {}", shared_store().join("run").display()))
 }
 
 /// Builds a chunk with `--compile host`; gives its steps.
