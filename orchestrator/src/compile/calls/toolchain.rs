@@ -116,8 +116,10 @@ impl Toolchain {
         }
         let mut parts = BTreeMap::new();
         let passes = if cross.is_some() { "gcc-cross" } else { "gcc" };
+        // Debian's GCC has them there from 13 on.
+        let programs_of = if c.parse::<u32>().is_ok_and(|c| c < 13) { "lib" } else { "libexec" };
         for name in PASSES {
-            let path = format!("/usr/lib/{passes}/{triplet}/{c}/{name}");
+            let path = format!("/usr/{programs_of}/{passes}/{triplet}/{c}/{name}");
             parts.insert(name.to_owned(), PathBuf::from(path));
         }
         for name in BINUTILS {
