@@ -7,25 +7,30 @@ use outcrop_tests::packages::{Package, STEPS};
 use outcrop_tests::{outcrop, shared_store};
 use serde_json::Value;
 
-use super::{Phase, TARGET, Taken};
+use super::{Phase, Taken, Target};
 use crate::bench::Bench;
 use crate::measure::{Result, seconds};
 
 pub struct Definitions<'a> {
     bench: &'a Bench,
     package: &'static Package,
+    target: &'static Target,
     /// Of the first artifact: the others must be the same, whoever compiled.
     digest: OnceCell<String>,
 }
 
 impl<'a> Definitions<'a> {
     /// Fetches the source, too.
-    pub fn write(bench: &'a Bench, package: &'static Package) -> Result<Definitions<'a>> {
+    pub fn write(
+        bench: &'a Bench,
+        package: &'static Package,
+        target: &'static Target,
+    ) -> Result<Definitions<'a>> {
         bench.fresh("definitions")?;
-        let definitions = Definitions { bench, package, digest: OnceCell::new() };
+        let definitions = Definitions { bench, package, target, digest: OnceCell::new() };
         let (path, name) = package.define(&bench.scratch);
         let mut fetch = outcrop();
-        fetch.args(["source", "fetch", &name, "--arch", TARGET.arch, "--definitions"]);
+        fetch.args(["source", "fetch", &name, "--arch", target.arch, "--definitions"]);
         seconds(fetch.arg(path))?;
         Ok(definitions)
     }
@@ -34,7 +39,7 @@ impl<'a> Definitions<'a> {
         let (definitions, name) = self.package.define(&self.bench.scratch);
         let events = self.bench.fresh("events")?.join("events");
         let mut build = outcrop();
-        build.args(["build", &name, "--arch", TARGET.arch, "--guests", "1"]);
+        build.args(["build", &name, "--arch", self.target.arch, "--guests", "1"]);
         build.args(["--transport", transport, "--compile", compile, "--definitions"]);
         build.arg(definitions).arg("--events").arg(&events);
         seconds(build.stdin(Stdio::null()))?;
