@@ -29,7 +29,7 @@ pub struct Case {
     pub run: fn(&Bench, usize) -> Result<Vec<Row>>,
 }
 
-pub const ALL: [Case; 17] = [
+pub const ALL: [Case; 20] = [
     ready::CASE,
     index::CASE,
     memory::CASE,
@@ -47,4 +47,7 @@ pub const ALL: [Case; 17] = [
     compile::CASES[2],
     compile::CASES[3],
     compile::CASES[4],
+    compile::CASES[5],
+    compile::CASES[6],
+    compile::CASES[7],
 ];
