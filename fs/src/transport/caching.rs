@@ -49,7 +49,7 @@ impl Caching {
         if waits { Caching::announced_with_waiting() } else { Caching::announced_without_waiting() }
     }
 
-    pub(super) const fn announced_with_waiting() -> Self {
+    const fn announced_with_waiting() -> Self {
         Caching { keep_listings: false, ..Caching::immutable() }
     }
 

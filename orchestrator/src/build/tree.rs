@@ -117,7 +117,7 @@ impl GuestTree {
     /// Mounts the host view for compilers that `start` then serves there.
     pub fn serve_calls(
         &mut self,
-        compilers: LoaderView,
+        compilers: Arc<LoaderView>,
         start: impl FnOnce(&Places<'_>) -> io::Result<CallServer>,
     ) -> Result<OwnedFd> {
         let directory = self.run.path();
@@ -127,7 +127,7 @@ impl GuestTree {
         std::fs::create_dir(&mountpoint).map_err(fault)?;
         std::fs::create_dir(&tools).map_err(fault)?;
         let options = MountOptions { caching: Caching::immutable(), ..MountOptions::default() };
-        let compilers = Mount::start(Arc::new(compilers), &tools, &options)?;
+        let compilers = Mount::start(compilers, &tools, &options)?;
         let tree = SharedTree::new(self.sysroot.clone());
         let view = HostView::new(tree.clone(), 0, 0);
         let options = MountOptions { caching: Caching::announced(), ..MountOptions::default() };

@@ -1,12 +1,14 @@
 //! What all builds of one run share: store, kit, base layer, compile service, observer.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use outcrop_fs::layer::Layer;
 use outcrop_fs::layer::cache::{Archive, LayerCache, Progress};
 use outcrop_fs::layer::indexed::IndexedLayer;
 use outcrop_fs::layer::subtree::{fold_through_links, usr_merge_links};
-use outcrop_fs::layer::synthetic::{self, SyntheticNode as Node};
+use outcrop_fs::layer::synthetic;
+use outcrop_fs::view::LoaderView;
 use tokio::sync::OnceCell;
 
 use super::error::{BuildError, Result};
@@ -15,7 +17,7 @@ use super::hidden::Told;
 use super::tree::GuestTree;
 use crate::compile::Outside;
 use crate::compile::calls::Places;
-use crate::compile::calls::toolchain::callers;
+use crate::compile::calls::toolchain::{Toolchain, callers};
 use crate::guest::{Accelerator, GuestOptions, Transport};
 use crate::kit::{Kit, PackageLayer};
 use crate::store::{Artifact, Key, Store};
@@ -50,8 +52,8 @@ struct Base {
     layers: Vec<Arc<dyn Layer>>,
     /// Top-level names that the base has as links into `usr/`.
     links: Vec<Vec<u8>>,
-    /// Of compilers that the host runs, where those are not the kit's own.
-    tools: Option<Vec<Arc<dyn Layer>>>,
+    /// The tree of the compilers that the host runs.
+    tools: Option<Arc<LoaderView>>,
 }
 
 impl Workshop {
@@ -93,13 +95,13 @@ impl Workshop {
                 let cache = LayerCache::new(self.store.layers());
                 let kit = self.kit.clone();
                 let observer = self.observer.clone();
-                let cross = match &self.compile {
-                    Some(Outside::InView(toolchain)) if toolchain.cross.is_some() => {
-                        Some(toolchain.nodes())
-                    }
+                let agent = self.agent.clone();
+                let toolchain = match &self.compile {
+                    Some(Outside::InView(toolchain)) => Some(toolchain.clone()),
                     _ => None,
                 };
-                blocking(move || open_base(&cache, &kit, cross, observer.as_ref())).await
+                blocking(move || open_base(&cache, &kit, &agent, toolchain, observer.as_ref()))
+                    .await
             })
             .await
     }
@@ -137,9 +139,6 @@ impl Workshop {
     pub async fn stack(&self, artifacts: &[Artifact]) -> Result<Vec<Arc<dyn Layer>>> {
         let base = self.base().await?;
         let mut layers = base.layers.clone();
-        // A tree that a failure leaves can be looked at with another choice of who compiles.
-        let fault = |source| outcrop_fs::Error::host("cannot read", &self.agent, source);
-        layers.push(callers(&self.kit, std::fs::read(&self.agent).map_err(fault)?)?);
         for artifact in artifacts {
             layers.extend(fold_through_links(open_artifact(artifact)?, &base.links)?);
         }
@@ -152,11 +151,10 @@ impl Workshop {
         // This very program, also where another one has taken its name since it started.
         let program = format!("/proc/{}/exe", std::process::id());
         let mut calls = None;
-        if let Some(Outside::InView(toolchain)) = outside {
-            let tools = |base: &Base| base.tools.clone().unwrap_or_else(|| base.layers.clone());
-            let layers = self.base.get().map(tools).unwrap_or_default();
+        let tools = self.base.get().and_then(|base| base.tools.clone());
+        if let (Some(Outside::InView(toolchain)), Some(tools)) = (outside, tools) {
             let start = |places: &Places<'_>| toolchain.serve(program.as_ref(), places);
-            calls = Some(Arc::new(tree.serve_calls(toolchain.view(layers)?, start)?));
+            calls = Some(Arc::new(tree.serve_calls(tools, start)?));
         }
         let root = tree.serve(self.transport)?;
         let run = tree.run_directory();
@@ -209,25 +207,30 @@ pub fn stack_layers(opened: Vec<Arc<dyn Layer>>) -> Result<Vec<Arc<dyn Layer>>> 
     Ok(layers)
 }
 
-/// `cross`: with the layers of the host's compilers and these nodes on top of them.
+/// `toolchain`: what the host runs for guests of the kit, if anything.
 fn open_base(
     cache: &LayerCache,
     kit: &Kit,
-    cross: Option<Vec<Node>>,
+    agent: &Path,
+    toolchain: Option<Toolchain>,
     observer: &dyn Observer,
 ) -> Result<Base> {
     let mut layers = open_packages(cache, kit, kit.packages(), observer)?;
     layers.push(Arc::new(super::synthetic::layer(kit.synthetic_nodes())?));
     let links = usr_merge_links(&layers)?;
-    let tools = match cross {
-        None => None,
-        Some(nodes) => {
-            let mut tools = open_packages(cache, kit, kit.toolchain_packages(), observer)?;
+    let tools = toolchain.map(|toolchain| {
+        let mut tools = layers.clone();
+        if toolchain.cross.is_some() {
+            tools = open_packages(cache, kit, kit.toolchain_packages(), observer)?;
             tools.push(Arc::new(super::synthetic::layer(kit.toolchain_nodes())?));
-            tools.push(Arc::new(synthetic::layer("the assembler", nodes)?));
-            Some(tools)
+            tools.push(Arc::new(synthetic::layer("the assembler", toolchain.nodes())?));
         }
-    };
+        Ok::<_, BuildError>(Arc::new(toolchain.view(tools)?))
+    });
+    let tools = tools.transpose()?;
+    // A tree that a failure leaves can be looked at with another choice of who compiles.
+    let fault = |source| outcrop_fs::Error::host("cannot read", agent, source);
+    layers.push(callers(kit, std::fs::read(agent).map_err(fault)?)?);
     Ok(Base { layers, links, tools })
 }
 

@@ -37,8 +37,8 @@ const HOW: &str = "\
     The same commands for everybody, with `make -j2`; times of each step, and the processor time that it \
     took (in a guest: of QEMU and of the host's compilers, without our own server). Outcrop: `outcrop \
     build` with one guest, for which the host does all of a compiler's work. By distcc: it compiles \
-    what the guest has preprocessed. The guest's gcc: the same with `--compile guest`. qemu-user: the kit's packages unpacked, and its gcc run in a chroot \
-    through binfmt_misc. The host's: Debian's cross compiler, by hand.";
+    what the guest has preprocessed. The guest's gcc: the same with `--compile guest`. qemu-user: the \
+    kit's packages unpacked, and its gcc run in a chroot through binfmt_misc. The host's: Debian's cross compiler, by hand.";
 
 /// Baserock's name, Debian's triplet, QEMU's name, and the machine in an ELF header (elf.h).
 pub struct Target {
