@@ -257,7 +257,7 @@ fn checked_compiler(
     let host_package = if architecture.is_native() {
         package.name.clone()
     } else {
-        format!("{}-{}", package.name, architecture.package_suffix())
+        architecture.cross_package(&package.name)
     };
     let ask = |option: &str| output_of(&program, &[option]);
     let version = ask("-dumpfullversion").ok_or_else(|| Unavailable::NoCompiler {
@@ -300,7 +300,7 @@ fn checked_compiler(
 
 /// Debian's assemblers for an architecture are one package, native or not.
 fn check_assembler(lock: &Lock, architecture: &Architecture) -> Result<(), Unavailable> {
-    let name = format!("binutils-{}", architecture.package_suffix());
+    let name = architecture.cross_package("binutils");
     let Some(package) = lock.package(&name) else { return Ok(()) };
     let installed =
         installed_version(&name).ok_or_else(|| Unavailable::NotDebians(name.clone()))?;

@@ -22,6 +22,14 @@ pub struct Resolved {
     pub uri: String,
 }
 
+/// Where packages can be had, by their SHA-256.
+pub fn uris_by_digest<'a>(
+    found: impl IntoIterator<Item = &'a Resolved>,
+) -> HashMap<String, String> {
+    let pair = |Resolved { package, uri }: &Resolved| (package.sha256.clone(), uri.clone());
+    found.into_iter().map(pair).collect()
+}
+
 /// The Debian archives of the host's configuration, or of one given source file.
 pub fn host_sources(file: Option<&Path>) -> Result<Vec<Source>> {
     let files = match file {

@@ -82,9 +82,9 @@ impl Architecture {
         Ok(found)
     }
 
-    /// The triplet as it is spelt in names of packages: `x86-64-linux-gnu`.
-    pub fn package_suffix(&self) -> String {
-        self.triplet.replace('_', "-")
+    /// The package of a native one's cross counterpart: `gcc-12-x86-64-linux-gnu`.
+    pub fn cross_package(&self, native: &str) -> String {
+        format!("{native}-{}", self.triplet.replace('_', "-"))
     }
 
     /// Whether this program's own processor is of the architecture.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::apt::{PrivateApt, Resolved, host_sources};
+use super::apt::{PrivateApt, host_sources, uris_by_digest};
 use super::architecture::Architecture;
 use super::base::recipe_digest;
 use super::error::{Error, Result};
@@ -108,11 +108,7 @@ impl Kits {
         base.sort_by(|a, b| a.package.name.cmp(&b.package.name));
         let kernels = kernels.as_ref().unwrap_or(&apt);
         let kernel = kernels.versioned_dependency(&architecture.kernel_package, "linux-image-")?;
-        let uris = base
-            .iter()
-            .chain([&kernel])
-            .map(|Resolved { package, uri }| (package.sha256.clone(), uri.clone()))
-            .collect();
+        let uris = uris_by_digest(base.iter().chain([&kernel]));
         let packages: Vec<LockedPackage> = base.into_iter().map(|found| found.package).collect();
         let lock = Lock {
             format: FORMAT,

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::apt::Resolved;
+use super::apt::uris_by_digest;
 use super::architecture::Architecture;
 use super::create::{CreateOptions, Progress, write_beside};
 use super::error::{Error, Result};
@@ -102,8 +102,8 @@ impl Kits {
         let compiler = lock.compiler_package().map(|package| package.name.as_str());
         let compiler = compiler.ok_or_else(|| Error::package("gcc", "the kit has no compiler"))?;
         let version = compiler.trim_start_matches("gcc-");
-        let suffix = architecture.package_suffix();
-        let mut wanted = ["gcc", "g++"].map(|kind| format!("{kind}-{version}-{suffix}")).to_vec();
+        let package = |kind| architecture.cross_package(&format!("{kind}-{version}"));
+        let mut wanted = ["gcc", "g++"].map(package).to_vec();
         wanted.push(SHELL.to_owned());
         let apt = self.private_apt(&host.debian, options)?;
         progress(Progress::FetchingIndexes);
@@ -114,10 +114,7 @@ impl Kits {
         let foreign = format!("-{}-cross", architecture.debian);
         found.retain(|found| !found.package.name.ends_with(&foreign));
         found.sort_by(|a, b| a.package.name.cmp(&b.package.name));
-        let uris = found
-            .iter()
-            .map(|Resolved { package, uri }| (package.sha256.clone(), uri.clone()))
-            .collect();
+        let uris = uris_by_digest(&found);
         let packages = found.into_iter().map(|found| found.package).collect();
         Ok((ToolchainLock { format: FORMAT, host: host.name.clone(), packages }, uris))
     }

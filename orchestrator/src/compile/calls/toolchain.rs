@@ -231,7 +231,7 @@ impl Cross {
             format!("its kit has none for this host; outcrop kit create --arch {arch} adds them")
         };
         let toolchain = kit.toolchain().ok_or_else(again)?;
-        let name = format!("gcc-{version}-{}", architecture.package_suffix());
+        let name = architecture.cross_package(&format!("gcc-{version}"));
         let theirs = &toolchain.package(&name).ok_or_else(again)?.version;
         if kit.lacks_toolchain() {
             return Err(again());
